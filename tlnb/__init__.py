@@ -1,0 +1,32 @@
+"""tlnb: transfer learning in the proportional limit, derived, computed and simulated.
+
+The names below load their modules when first used, so that ``import tlnb`` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Task": "tlnb.data.task",
+    "Activation": "tlnb.activations",
+    "ConvergenceError": "tlnb.errors",
+    "RenormalizedGPRegressor": "tlnb.estimators",
+    "TransferGPRegressor": "tlnb.estimators",
+    "width_sweep": "tlnb.theory.proportional",
+    "coupling_sweep": "tlnb.theory.transfer",
+}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tlnb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,1 @@
+"""Data: what a task is, and where real images come from."""

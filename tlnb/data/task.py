@@ -1,0 +1,71 @@
+"""A task: inputs and labels of one data set, with ids that tell its examples apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tlnb.validation import check_inputs, check_labels
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Inputs ``X`` and labels ``y`` of one data set.
+
+    A task is not an array: it has no length, so that no cross-validation ever slices a source
+    task by mistake. Its arrays are read-only copies.
+
+    Parameters
+    ----------
+    X : array of shape (P, N0)
+        Finite inputs. The theory divides by N0 itself: inputs with mean ``|x|²/N0 = 1`` make the
+        pre-activations of order one.
+    y : array of shape (P,)
+        Finite labels: ±1 for a binary task, any real numbers for regression.
+    ids : array of shape (P,), optional
+        Hashable, distinct names of the examples, to assert that two tasks share none.
+    name : str
+        For tables and figures.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong shapes, no examples, values that are not finite, ids that are not distinct.
+    """
+
+    X: NDArray[np.float64] = field(repr=False)
+    y: NDArray[np.float64] = field(repr=False)
+    ids: NDArray | None = field(default=None, repr=False)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        X = check_inputs(self.X)
+        y = check_labels(self.y, len(X))
+        object.__setattr__(self, "X", _read_only(X))
+        object.__setattr__(self, "y", _read_only(y))
+        if self.ids is not None:
+            ids = np.asarray(self.ids)
+            if ids.shape != (len(X),) or len(np.unique(ids)) != len(X):
+                raise ValueError(
+                    f"ids must be {len(X)} distinct values, one for each input, got shape "
+                    f"{ids.shape} with {len(np.unique(ids))} distinct values"
+                )
+            object.__setattr__(self, "ids", _read_only(ids))
+
+    @property
+    def n_examples(self) -> int:
+        """P, the number of examples."""
+        return self.X.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """N0, the dimension of the inputs."""
+        return self.X.shape[1]
+
+
+def _read_only(values: ArrayLike) -> NDArray:
+    copy = np.array(values)
+    copy.flags.writeable = False
+    return copy

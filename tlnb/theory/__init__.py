@@ -1,0 +1,1 @@
+"""The theory: one task in the proportional limit, Franz-Parisi transfer, exact linear networks."""

@@ -1,0 +1,91 @@
+"""Checks of arguments: each error names the argument, its value and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Real
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def _number(name: str, value: object, allowed: str) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (Real, np.number)):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
+    return float(value)
+
+
+def check_positive(name: str, value: object, *, allow_infinite: bool = False) -> float:
+    """Return ``value`` as a float if it is > 0 (and finite, unless allowed not to be)."""
+    allowed = "a number > 0" + (" or infinity" if allow_infinite else "")
+    number = _number(name, value, allowed)
+    if not number > 0 or (np.isinf(number) and not allow_infinite):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return number
+
+
+def check_nonnegative(name: str, value: object, *, allow_infinite: bool = False) -> float:
+    """Return ``value`` as a float if it is >= 0 (and finite, unless allowed not to be)."""
+    allowed = "a number >= 0" + (" or infinity" if allow_infinite else "")
+    number = _number(name, value, allowed)
+    if not number >= 0 or (np.isinf(number) and not allow_infinite):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return number
+
+
+def check_width(value: object, name: str = "width") -> float:
+    """Return the number of hidden units, at least 1, as a float; infinity is the Gaussian limit."""
+    allowed = "a number >= 1 or infinity"
+    number = _number(name, value, allowed)
+    if not number >= 1:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return number
+
+
+def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
+    """Return ``value`` if it is one of the allowed strings."""
+    allowed = list(allowed)
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def check_inputs(
+    X: ArrayLike, name: str = "X", n_features: int | None = None
+) -> NDArray[np.float64]:
+    """Return ``X`` as a finite float64 array of shape (P, N0), P >= 1 and N0 >= 1."""
+    allowed = "a finite real array of shape (P, N0) with P >= 1 and N0 >= 1"
+    array = _real_array(X, name, allowed)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must be {allowed}, got shape {array.shape}")
+    _check_finite(array, name, allowed)
+    if n_features is not None and array.shape[1] != n_features:
+        raise ValueError(f"{name} must have N0 = {n_features} columns, got shape {array.shape}")
+    return array
+
+
+def check_labels(y: ArrayLike, n_examples: int, name: str = "y") -> NDArray[np.float64]:
+    """Return ``y`` as a finite float64 array of shape (n_examples,)."""
+    allowed = f"a finite real array of shape ({n_examples},), one label for each input"
+    array = _real_array(y, name, allowed)
+    if array.shape != (n_examples,):
+        raise ValueError(f"{name} must be {allowed}, got shape {array.shape}")
+    _check_finite(array, name, allowed)
+    return array
+
+
+def _real_array(values: ArrayLike, name: str, allowed: str) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values)
+        if np.iscomplexobj(array):
+            raise TypeError("complex values")
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must be {allowed}: {error}") from error
+
+
+def _check_finite(array: NDArray[np.float64], name: str, allowed: str) -> None:
+    finite = np.isfinite(array)
+    if not finite.all():
+        where = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(f"{name} must be {allowed}, got {array[where]} at index {where}")
