@@ -1,0 +1,120 @@
+r"""Inputs and weight covariances to kernel blocks.
+
+For two systems a, b (source, target, another target replica) whose hidden weights have covariances
+c_aa, c_ab, c_bb per component, and inputs x, x',
+
+    K_ab(x, x') = E[σ(z) σ(z')] / sqrt(λ1a λ1b),
+    (z, z') ~ N(0, [[c_aa x·x, c_ab x·x'], [c_ab x·x', c_bb x'·x']] / N0).
+
+Every kernel carries its readout precisions λ1. Source: Ingrosso et al. (2025).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlnb.activations import Activation, get_activation
+from tlnb.validation import check_inputs, check_positive
+
+Array = NDArray[np.float64]
+
+
+class WeightCovariances(NamedTuple):
+    """Covariances per component of the hidden weights of a source and of targets around it.
+
+    ``c_s`` source with itself, ``c_st`` source with target, ``c_t`` target with itself, ``c_tt``
+    two target replicas drawn independently around the same source.
+    """
+
+    c_s: float
+    c_st: float
+    c_t: float
+    c_tt: float
+
+
+def gram(X: Array, Z: Array | None = None) -> Array:
+    """Scaled inner products ``X Zᵀ / N0`` of shape (n, m); of ``X`` with itself without ``Z``."""
+    block = X @ (X if Z is None else Z).T
+    block /= X.shape[1]
+    return block
+
+
+def squared_norms(X: Array) -> Array:
+    """Scaled squared norms ``|x|² / N0`` of shape (n,)."""
+    return np.einsum("ij,ij->i", X, X) / X.shape[1]
+
+
+def kernel(
+    X: Array,
+    Z: Array | None = None,
+    *,
+    activation: str | Activation,
+    weight_variance: float = 1.0,
+    readout_precision: float = 1.0,
+) -> Array:
+    """Kernel of one system between inputs ``X`` (n, N0) and ``Z`` (m, N0), of shape (n, m).
+
+    ``weight_variance`` is 1/λ0, the prior variance of a hidden weight, ``readout_precision`` λ1.
+
+    Raises
+    ------
+    ValueError
+        For inputs that are not finite or of different N0, a variance or precision ≤ 0, or an
+        unknown activation.
+    """
+    X = check_inputs(X)
+    Z = X if Z is None else check_inputs(Z, "Z", X.shape[1])
+    c = check_positive("weight_variance", weight_variance)
+    precision = check_positive("readout_precision", readout_precision)
+    block = Block.between(X, Z) if Z is not X else Block.of(X)
+    return block.kernel(get_activation(activation), c, c, c, precision)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Inner products of two sets of inputs, from which kernels at many covariances are made."""
+
+    gram: Array
+    left: Array
+    right: Array
+
+    @classmethod
+    def between(cls, X: Array, Z: Array) -> Block:
+        """The block of inputs ``X`` (n, N0) against ``Z`` (m, N0)."""
+        return cls(gram(X, Z), squared_norms(X), squared_norms(Z))
+
+    @classmethod
+    def of(cls, X: Array) -> Block:
+        """The symmetric block of inputs ``X`` (n, N0) against themselves."""
+        G = gram(X)
+        return cls(G, np.diagonal(G), np.diagonal(G))
+
+    def kernel(
+        self,
+        activation: Activation,
+        c_left: float,
+        c_cross: float,
+        c_right: float,
+        precision: float,
+    ) -> Array:
+        """The kernel of shape (n, m); ``precision`` is sqrt(λ1a λ1b)."""
+        K = activation.kernel(c_left * self.left, c_cross * self.gram, c_right * self.right)
+        if precision != 1.0:
+            K /= precision
+        return K
+
+
+def diagonal(
+    activation: Activation, norms: Array, variance: float, covariance: float, precision: float
+) -> Array:
+    """K(x, x) of shape (n,) for inputs with scaled squared ``norms``.
+
+    Two systems of weight variance ``variance`` each and ``covariance`` between them; one system
+    with itself has both equal.
+    """
+    z = variance * norms
+    return activation.kernel_diagonal(z, covariance * norms, z) / precision
