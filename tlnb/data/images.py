@@ -239,7 +239,7 @@ def resize(images: Images, size: int | tuple[int, int]) -> Images:
     Each new pixel is the mean of the old image over the area it covers, so that the mean grey
     value of every image is kept, for every size.
     """
-    shape = (size, size) if isinstance(size, Integral) else tuple(size)
+    shape = size if isinstance(size, tuple) else (size, size)
     if len(shape) != 2 or not all(isinstance(s, Integral) and s >= 1 for s in shape):
         raise ValueError(f"size must be an integer >= 1 or a pair of them, got {size!r}")
     rows, columns = (
