@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 Array = NDArray[np.float64]
+# Averages over the test points that the sweeps report.
+AVERAGED = ("squared_bias", "total_variance", "test_error", "classification_error")
 TOLERANCE = 1e-9  # on the undamped residual of the stationarity equation
 
 
@@ -296,7 +298,7 @@ def solve(
     temperature = check_positive("temperature", temperature)
     process = _process(task, activation, weight_precision, readout_precision)
     spectrum = Spectrum.of(process.train_kernel(), task.y, temperature)
-    return _at_width(width, temperature, spectrum, process)
+    return at_width(width, temperature, spectrum, process)
 
 
 def _process(
@@ -312,9 +314,10 @@ def _process(
     )
 
 
-def _at_width(
+def at_width(
     width: float, temperature: float, spectrum: Spectrum, process: NetworkProcess
 ) -> ProportionalSolution:
+    """`solve` for a kernel that is already decomposed."""
     e, y2 = spectrum.eigenvalues, spectrum.projections**2
     best, competing, iterations = least_action(e, y2, width=width, temperature=temperature)
     Q, action, residual = best
@@ -395,32 +398,33 @@ def width_sweep(
     widths = [check_width(width, "widths") for width in widths]
     temperature = check_positive("temperature", temperature)
     process = _process(task, activation, weight_precision, readout_precision)
-    X = check_inputs(test.X, "test.X", task.n_features)
-    spectrum = Spectrum.of(process.train_kernel(), task.y, temperature)
-    solutions = [_at_width(width, temperature, spectrum, process) for width in widths]
+    check_inputs(test.X, "test.X", task.n_features)
+    columns = sweep(process, task.y, test, widths, temperature)
+    return xr.Dataset(
+        {name: ("width", values) for name, values in columns.items()},
+        coords={"width": widths},
+        attrs={"temperature": temperature, "activation": process.activation.name},
+    )
+
+
+def sweep(
+    process: NetworkProcess, y: Array, test: Task, widths: Sequence[float], temperature: float
+) -> dict[str, Array]:
+    """What `width_sweep` returns, as arrays of shape (len(widths),), for checked arguments."""
+    spectrum = Spectrum.of(process.train_kernel(), y, temperature)
+    solutions = [at_width(width, temperature, spectrum, process) for width in widths]
     e, U, projections = spectrum
     Q = np.array([solution.Q for solution in solutions])
     filters = Q[:, None] / (temperature + Q[:, None] * e)  # Q G⁻¹ in the eigenbasis, (width, P)
-    errors = np.zeros((4, len(widths)))
-    for part in chunks(len(X), len(e)):
-        K, k = process.against(X[part])
+    errors = {name: np.zeros(len(widths)) for name in AVERAGED}
+    for part in chunks(test.n_examples, len(e)):
+        K, k = process.against(test.X[part])
         V = U.T @ K
         means = filters * projections @ V
         V *= V
         variances = np.maximum(Q[:, None] * k - Q[:, None] * filters @ V, 0.0)
         outcome = prediction(means, variances, np.zeros_like(means), test.y[part])
-        columns = (
-            outcome.squared_bias,
-            outcome.total_variance,
-            outcome.test_error,
-            outcome.classification_error,
-        )
-        errors += np.array([column.sum(-1) for column in columns])
-    names = ("squared_bias", "total_variance", "test_error", "classification_error")
+        for name in AVERAGED:
+            errors[name] += getattr(outcome, name).sum(-1) / test.n_examples
     scalars = ("Q", "train_error", "log_evidence", "residual")
-    return xr.Dataset(
-        {name: ("width", [getattr(s, name) for s in solutions]) for name in scalars}
-        | {name: ("width", row) for name, row in zip(names, errors / len(X), strict=True)},
-        coords={"width": widths},
-        attrs={"temperature": temperature, "activation": process.activation.name},
-    )
+    return {name: np.array([getattr(s, name) for s in solutions]) for name in scalars} | errors

@@ -1,0 +1,227 @@
+r"""Two coupled tasks: coupling → weight covariances → kernel blocks → overlaps.
+
+The hidden weights of the target are tied to those of a quenched source network by an elastic
+factor exp(-γ ‖w - w_s‖²/2). Given w_s the target's prior is N(b w_s, 1/(λ0t + γ)) with
+b = γ/(λ0t + γ), so that per component
+
+    c_s = 1/λ0s,   c_st = b c_s,   c_tt = b² c_s,   c_t = 1/(λ0t + γ) + c_tt.
+
+γ = 0 is training from scratch, γ = ∞ frozen source features. Source: Ingrosso et al. (2025).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlnb.activations import Activation, get_activation
+from tlnb.data.task import Task
+from tlnb.kernels import Block, WeightCovariances, diagonal
+from tlnb.theory.franz_parisi import Blocks, Branch, Overlaps, frozen
+from tlnb.theory.proportional import NetworkProcess, Spectrum, least_action
+from tlnb.validation import check_choice, check_inputs, check_nonnegative, check_positive
+
+Array = NDArray[np.float64]
+SCHEMES = ("elastic", "variance-preserving")
+CACHE = 2**24  # numbers kept in kernel blocks of several couplings
+
+
+def weight_covariances(
+    coupling: float,
+    *,
+    source_weight_precision: float = 1.0,
+    target_weight_precision: float = 1.0,
+    scheme: str = "elastic",
+) -> WeightCovariances:
+    """Covariances per component of the hidden weights of a source and of targets coupled to it.
+
+    Parameters
+    ----------
+    coupling : float
+        γ ≥ 0, ``numpy.inf`` included.
+    source_weight_precision, target_weight_precision : float
+        λ0s and λ0t, > 0.
+    scheme : {"elastic", "variance-preserving"}
+        Elastic keeps λ0t fixed, so that c_t shrinks in between. Variance-preserving is the control
+        that separates transfer from regularisation: λ0t(γ) is chosen so that c_t = c_s at every
+        coupling, λ0t + γ = (λ0s + sqrt(λ0s² + 4γ²))/2, whatever ``target_weight_precision`` is.
+    """
+    coupling = check_nonnegative("coupling", coupling, allow_infinite=True)
+    c_s = 1 / check_positive("source_weight_precision", source_weight_precision)
+    precision = check_positive("target_weight_precision", target_weight_precision)
+    check_choice("scheme", scheme, SCHEMES)
+    if np.isinf(coupling):
+        return WeightCovariances(c_s, c_s, c_s, c_s)
+    if scheme == "variance-preserving":
+        root = np.hypot(1 / c_s, 2 * coupling)
+        precision = 0.5 / c_s * (1 + 1 / c_s / (root + 2 * coupling))
+    b = coupling / (precision + coupling)
+    return WeightCovariances(c_s, b * c_s, 1 / (precision + coupling) + b**2 * c_s, b**2 * c_s)
+
+
+class TrainKernels(NamedTuple):
+    """Training blocks at one coupling; ``V`` = UᵀK_st (P_s, P_t) in the eigenbasis of K_s."""
+
+    V: Array
+    K_t: Array
+    K_tt: Array
+
+
+class TestKernels(NamedTuple):
+    """Blocks against n new inputs, ``V`` (P_s, n) rotated, and the diagonals (n,)."""
+
+    V: Array
+    K_t: Array
+    K_tt: Array
+    k_t: Array
+    k_tt: Array
+
+
+class CoupledTasks:
+    """A source, a target and their priors: everything that widths and couplings share.
+
+    The source's kernel is decomposed once; no other factorisation of its size is made.
+    Parameters and errors are those of `tlnb.theory.transfer.solve`.
+    """
+
+    def __init__(
+        self,
+        source: Task,
+        target: Task,
+        *,
+        activation: str | Activation = "erf",
+        temperature: float = 0.01,
+        weight_precision: float = 1.0,
+        readout_precision: float = 1.0,
+        source_temperature: float | None = None,
+        source_weight_precision: float | None = None,
+        source_readout_precision: float | None = None,
+        coupling_scheme: str = "elastic",
+    ) -> None:
+        def own(name: str, value: float | None, default: float) -> float:
+            return default if value is None else check_positive(name, value)
+
+        for name, task in (("source", source), ("target", target)):
+            if not isinstance(task, Task):
+                raise TypeError(f"{name} must be a tlnb.Task, got {type(task).__name__}")
+        check_inputs(target.X, "target.X", source.n_features)
+        self.source = source
+        self.activation = get_activation(activation)
+        self.temperature = check_positive("temperature", temperature)
+        self.weight_precision = check_positive("weight_precision", weight_precision)
+        self.readout_precision = check_positive("readout_precision", readout_precision)
+        self.source_temperature = own("source_temperature", source_temperature, self.temperature)
+        self.source_weight_precision = own(
+            "source_weight_precision", source_weight_precision, self.weight_precision
+        )
+        self.source_readout_precision = own(
+            "source_readout_precision", source_readout_precision, self.readout_precision
+        )
+        self.scheme = check_choice("coupling_scheme", coupling_scheme, SCHEMES)
+        c_s = 1 / self.source_weight_precision
+        process = NetworkProcess(source.X, self.activation, c_s, self.source_readout_precision)
+        self.spectrum = Spectrum.of(process.train_kernel(), source.y, self.source_temperature)
+        self._source_Q: dict[float, float] = {}
+        self._set_target(target)
+
+    def _set_target(self, target: Task) -> None:
+        check_inputs(target.X, "target.X", self.source.n_features)
+        self.target = target
+        self._source_target = Block.between(self.source.X, target.X)
+        self._target_target = Block.of(target.X)
+        self._kernels: OrderedDict[float, TrainKernels] = OrderedDict()
+        self._branches: dict[float, Branch] = {}
+
+    def with_target(self, target: Task) -> CoupledTasks:
+        """The same source and priors with another target; the decomposition is kept."""
+        other = object.__new__(CoupledTasks)
+        other.__dict__.update(self.__dict__)
+        other._set_target(target)
+        return other
+
+    def covariances(self, coupling: float) -> WeightCovariances:
+        """The weight covariances at this coupling."""
+        return weight_covariances(
+            coupling,
+            source_weight_precision=self.source_weight_precision,
+            target_weight_precision=self.weight_precision,
+            scheme=self.scheme,
+        )
+
+    def alone(self, coupling: float) -> NetworkProcess:
+        """The target's own process, from scratch, with the prior variance c_t of this coupling."""
+        c_t = self.covariances(coupling).c_t
+        return NetworkProcess(self.target.X, self.activation, c_t, self.readout_precision)
+
+    def alone_spectrum(self, coupling: float) -> Spectrum:
+        """The decomposition of that process's kernel."""
+        return Spectrum.of(self.alone(coupling).train_kernel(), self.target.y, self.temperature)
+
+    def kernels(self, coupling: float) -> TrainKernels:
+        """Training blocks at this coupling, the most recent ones kept."""
+        if coupling in self._kernels:
+            self._kernels.move_to_end(coupling)
+            return self._kernels[coupling]
+        c_s, c_st, c_t, c_tt = self.covariances(coupling)
+        cross = np.sqrt(self.source_readout_precision * self.readout_precision)
+        K_st = self._source_target.kernel(self.activation, c_s, c_st, c_t, cross)
+        own = self._target_target
+        K_t = own.kernel(self.activation, c_t, c_t, c_t, self.readout_precision)
+        K_tt = own.kernel(self.activation, c_t, c_tt, c_t, self.readout_precision)
+        blocks = TrainKernels(self.spectrum.eigenvectors.T @ K_st, K_t, K_tt)
+        self._kernels[coupling] = blocks
+        while len(self._kernels) > max(1, CACHE // sum(block.size for block in blocks)):
+            self._kernels.popitem(last=False)
+        return blocks
+
+    def test_blocks(self, X: Array) -> tuple[Block, Block]:
+        """Inner products of the source's and the target's inputs with new inputs (n, N0)."""
+        return Block.between(self.source.X, X), Block.between(self.target.X, X)
+
+    def test_kernels(self, blocks: tuple[Block, Block], coupling: float) -> TestKernels:
+        """Kernels at this coupling of both training sets with new inputs."""
+        c_s, c_st, c_t, c_tt = self.covariances(coupling)
+        cross = np.sqrt(self.source_readout_precision * self.readout_precision)
+        sigma, precision = self.activation, self.readout_precision
+        K_s = blocks[0].kernel(sigma, c_s, c_st, c_t, cross)
+        return TestKernels(
+            self.spectrum.eigenvectors.T @ K_s,
+            blocks[1].kernel(sigma, c_t, c_t, c_t, precision),
+            blocks[1].kernel(sigma, c_t, c_tt, c_t, precision),
+            diagonal(sigma, blocks[1].right, c_t, c_t, precision),
+            diagonal(sigma, blocks[1].right, c_t, c_tt, precision),
+        )
+
+    def source_order_parameter(self, width: float) -> float:
+        """Q_s: the source does not feel the target, it is a task of its own."""
+        if width not in self._source_Q:
+            self._source_Q[width] = _order_parameter(self.spectrum, width, self.source_temperature)
+        return self._source_Q[width]
+
+    def blocks(self, width: float, coupling: float) -> Blocks:
+        """The blocks of the Franz-Parisi action at a finite width and a coupling > 0."""
+        V, K_t, K_tt = self.kernels(coupling)
+        Q_s = self.source_order_parameter(width)
+        known = V / (self.source_temperature + Q_s * self.spectrum.eigenvalues)[:, None]
+        u = self.spectrum.projections @ known
+        return Blocks(K_t, K_tt, V.T @ known, u, self.target.y, Q_s, self.temperature, width)
+
+    def overlaps(self, width: float, coupling: float) -> Overlaps:
+        """The physical saddle point at a finite width and a coupling > 0, infinity included."""
+        if np.isinf(coupling):
+            return frozen(self.blocks(width, coupling))
+        if width not in self._branches:
+            scratch_Q = _order_parameter(self.alone_spectrum(0.0), width, self.temperature)
+            self._branches[width] = Branch(
+                lambda g: self.blocks(width, g), scratch_Q, self.weight_precision
+            )
+        return self._branches[width].at(coupling)
+
+
+def _order_parameter(spectrum: Spectrum, width: float, temperature: float) -> float:
+    e, _, projections = spectrum
+    best, _, _ = least_action(e, projections**2, width=width, temperature=temperature)
+    return best[0]

@@ -1,0 +1,303 @@
+r"""The single-instance Franz-Parisi action and its saddle point.
+
+A target network is coupled to quenched sources. Averaging its log partition function over the
+source posterior (n replicas, n → 0) leaves an action of three overlaps of readouts, D = Q_t - Q_tt,
+
+    S = N1 [Q_t - ln D - (Q_tt - Q_st²/Q_s)/D] + ln det Δ + Tr(Δ⁻¹E) + rᵀΔ⁻¹r,
+    Δ = T + D K_t + Q_tt (K_t - K_tt),   E = Q_tt K_tt - Q_st² m,   r = y_t - Q_st u,
+    m = K_stᵀ G_s⁻¹ K_st,   u = K_stᵀ G_s⁻¹ y_s,   G_s = T_s + Q_s K_s,
+
+made stationary in all three; it is a saddle, not a minimum. Q_st enters quadratically and is
+eliminated, which leaves two equations for (ln D, Q_tt), solved here by a safeguarded Newton method
+with the exact Hessian. Source: Ingrosso et al. (2025), with the derivation of chapter 05.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_solve, cholesky, eigh, solve_triangular
+from scipy.optimize import brentq
+
+from tlnb.errors import ConvergenceError
+
+Array = NDArray[np.float64]
+TOLERANCE = 1e-9  # on the scaled, undamped residuals
+
+
+class Blocks(NamedTuple):
+    """All the action needs at one width and coupling.
+
+    ``K_t``, ``K_tt`` (P_t, P_t): the target's kernel and the one between two target replicas.
+    ``m`` (P_t, P_t), ``u`` (P_t,): what the source knows about the target's inputs (see above).
+    ``y`` (P_t,): target labels. ``Q_s``, ``temperature`` (the target's), ``width`` (finite).
+    """
+
+    K_t: Array
+    K_tt: Array
+    m: Array
+    u: Array
+    y: Array
+    Q_s: float
+    temperature: float
+    width: float
+
+
+def _symmetric_half(L: Array, A: Array) -> Array:
+    """L⁻¹ A L⁻ᵀ for symmetric A."""
+    half = solve_triangular(L, A, lower=True, check_finite=False)
+    return solve_triangular(L, half.T, lower=True, check_finite=False)
+
+
+def delta(D: float, Q_tt: float, blocks: Blocks) -> Array:
+    """Δ = T + D K_t + Q_tt (K_t - K_tt), of shape (P_t, P_t)."""
+    matrix = (D + Q_tt) * blocks.K_t - Q_tt * blocks.K_tt
+    matrix.flat[:: len(matrix) + 1] += blocks.temperature
+    return matrix
+
+
+def explicit_Q_st(blocks: Blocks, D: float, trace_m: float, uWu: float, uWy: float) -> float:
+    """Q_st = uᵀΔ⁻¹y / [N1/(Q_s D) - Tr(Δ⁻¹m) + uᵀΔ⁻¹u]."""
+    return uWy / (blocks.width / (blocks.Q_s * D) - trace_m + uWu)
+
+
+def franz_parisi_action(Q_t: float, Q_tt: float, Q_st: float, blocks: Blocks) -> float:
+    """S(Q_t, Q_tt, Q_st) at any overlaps with Q_t > Q_tt and Δ positive definite."""
+    D = Q_t - Q_tt
+    factor = (cholesky(delta(D, Q_tt, blocks), lower=True), True)
+    E = Q_tt * blocks.K_tt - Q_st**2 * blocks.m
+    r = blocks.y - Q_st * blocks.u
+    readouts = Q_t - np.log(D) - (Q_tt - Q_st**2 / blocks.Q_s) / D
+    log_det = 2 * np.log(np.diagonal(factor[0])).sum()
+    fit = np.trace(cho_solve(factor, E)) + r @ cho_solve(factor, r)
+    return float(blocks.width * readouts + log_det + fit)
+
+
+class Expansion(NamedTuple):
+    """First and second derivatives of the reduced action in (D, Q_tt), Q_st being eliminated."""
+
+    Q_st: float
+    gradient: Array
+    hessian: Array
+    physical: bool
+    train_error: float
+
+
+def expand(D: float, Q_tt: float, blocks: Blocks) -> Expansion:
+    """Gradient (2,) and Hessian (2, 2) of S at (D, Q_tt), stationary in Q_st; exact.
+
+    Raises `LinAlgError` where Δ is not positive definite.
+    """
+    N, Q_s, T = blocks.width, blocks.Q_s, blocks.temperature
+    L = cholesky(delta(D, Q_tt, blocks), lower=True, check_finite=False)
+    A, C, M = (_symmetric_half(L, K) for K in (blocks.K_t, blocks.K_tt, blocks.m))
+    B = A - C
+    half = solve_triangular(L, np.column_stack([blocks.u, blocks.y]), lower=True)
+    u, y = half.T
+    x = explicit_Q_st(blocks, D, np.trace(M), u @ u, u @ y)
+    F = Q_tt * C - x**2 * M
+    r = y - x * u
+    Ar, Br = A @ r, B @ r
+    AF, BF = A @ F, B @ F
+    tr_A, tr_B = np.trace(A), np.trace(B)
+    tr_AF, tr_BF = np.trace(AF), np.trace(BF)
+    excess = Q_tt - x**2 / Q_s
+    S_D = N * (1 - 1 / D + excess / D**2) + tr_A - tr_AF - r @ Ar
+    S_o = N * (1 - 1 / D) + tr_A - tr_BF - r @ Br
+    AA, AB, BB = np.vdot(A, A), np.vdot(A, B), np.vdot(B, B)
+    S_DD = N * (1 / D**2 - 2 * excess / D**3) - AA + 2 * np.vdot(A, AF) + 2 * Ar @ Ar
+    S_Do = N / D**2 - AA + 2 * np.vdot(B, AF) + 2 * Ar @ Br
+    S_oo = BB - 2 * AB + 2 * np.vdot(B, BF) + 2 * Br @ Br
+    S_Dx = 2 * (u @ Ar + x * np.vdot(A, M) - N * x / (Q_s * D**2))
+    S_ox = 2 * (u @ Br + x * np.vdot(B, M))
+    S_xx = 2 * (N / (Q_s * D) - np.trace(M) + u @ u)
+    cross = np.array([S_Dx, S_ox])
+    hessian = np.array([[S_DD, S_Do], [S_Do, S_oo]]) - np.outer(cross, cross) / S_xx
+    # Cauchy-Schwarz between readouts, and stability of the replicas' fluctuations.
+    physical = bool(
+        D > 0 and excess >= -1e-12 * (1 + abs(Q_tt)) and N / D**2 > np.vdot(C, C) and S_xx > 0
+    )
+    w = solve_triangular(L, r, lower=True, trans="T")
+    prior_part = D * tr_A + Q_tt * tr_B + np.trace(F) - D * tr_AF - Q_tt * tr_BF
+    return Expansion(
+        float(x),
+        np.array([S_D, S_o]),
+        hessian,
+        physical,
+        float((T**2 * w @ w + T * prior_part) / len(r)),
+    )
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """A saddle point of the action with the solver's report; the residual is undamped, scaled."""
+
+    D: float
+    Q_tt: float
+    Q_st: float
+    train_error: float
+    residual: float
+    iterations: int
+    physical: bool
+
+    @property
+    def Q_t(self) -> float:
+        """The target's own overlap D + Q_tt."""
+        return self.D + self.Q_tt
+
+    @property
+    def converged(self) -> bool:
+        """A small residual and a physical solution."""
+        return self.physical and self.residual <= TOLERANCE
+
+
+def _scaled(point: Expansion, D: float, Q_tt: float, width: float) -> Array:
+    """Residuals that stay of order one where D is small or Q_tt large."""
+    return point.gradient * [D**2 / (1 + abs(Q_tt)), D] / width
+
+
+def newton(D: float, Q_tt: float, blocks: Blocks, max_iterations: int = 50) -> Overlaps:
+    """Solve for the saddle point near (D, Q_tt), in the unknowns ln D and Q_tt.
+
+    The step is halved until the scaled residuals decrease; the caller judges ``converged``.
+    """
+    point = expand(D, Q_tt, blocks)
+    scaled = _scaled(point, D, Q_tt, blocks.width)
+    iterations = 0
+    for iterations in range(1, max_iterations + 1):  # noqa: B007
+        error = np.abs(scaled).max()
+        if error < 1e-14:
+            break
+        jacobian = point.hessian * [[D, 1.0]]  # d gradient / d (ln D, Q_tt)
+        try:
+            step = np.linalg.solve(jacobian, -point.gradient)
+        except LinAlgError:
+            break
+        step *= min(1.0, 1.0 / max(abs(step[0]), abs(step[1]) / (1 + abs(Q_tt))))
+        for halving in 0.5 ** np.arange(8):
+            trial = D * np.exp(halving * step[0]), Q_tt + halving * step[1]
+            try:
+                candidate = expand(*trial, blocks)
+            except LinAlgError:
+                continue
+            residuals = _scaled(candidate, *trial, blocks.width)
+            if np.abs(residuals).max() < error:
+                (D, Q_tt), point, scaled = trial, candidate, residuals
+                break
+        else:  # no decrease: at rounding level, or stuck
+            break
+    return Overlaps(
+        float(D),
+        float(Q_tt),
+        point.Q_st,
+        point.train_error,
+        float(np.abs(scaled).max()),
+        iterations,
+        point.physical,
+    )
+
+
+def frozen(blocks: Blocks) -> Overlaps:
+    """The saddle point at infinite coupling, where K_tt = K_t and the equations decouple.
+
+    D in (0, 1] is the unique root of N1 (1 - D) = Σ_k D e_k/(T + D e_k); Q_st is explicit; Q_tt
+    follows linearly.
+    """
+    N, T = blocks.width, blocks.temperature
+    e, U = eigh(blocks.K_t)
+    e = np.maximum(e, 0.0)
+    D = brentq(
+        lambda D: N * (1 - D) - (D * e / (T + D * e)).sum(), 0.0, 1.0, xtol=1e-300, rtol=1e-15
+    )
+    G = T + D * e
+    u, y = U.T @ blocks.u, U.T @ blocks.y
+    m = U.T @ blocks.m @ U
+    diagonal_m = np.diagonal(m)
+    x = explicit_Q_st(blocks, D, (diagonal_m / G).sum(), (u / G) @ u, (u / G) @ y)
+    w = (y - x * u) / G
+    free = N / D**2 - ((e / G) ** 2).sum()
+    Q_tt = (x**2 * (N / (blocks.Q_s * D**2) - (e / G**2) @ diagonal_m) + w @ (e * w)) / free
+    # The closed form is checked by the equations it solves.
+    point = expand(D, Q_tt, blocks)
+    residual = np.abs(_scaled(point, D, Q_tt, N)).max()
+    return Overlaps(
+        float(D), float(Q_tt), float(x), point.train_error, float(residual), 1, point.physical
+    )
+
+
+class Branch:
+    """The saddle points at one width, followed in ln γ from zero coupling.
+
+    The unphysical saddles of the action are avoided by never leaving the branch that starts at the
+    network trained from scratch, (D, Q_tt) = (Q_t of scratch, 0): a secant prediction is corrected
+    by Newton's method and accepted only if the solution is physical and close to the prediction;
+    otherwise the step is halved. Points once found are kept, so that any coupling is reached from
+    the nearest one below.
+
+    Parameters
+    ----------
+    blocks_at : callable
+        The `Blocks` at a finite coupling > 0.
+    scratch_Q : float
+        The order parameter of the target trained alone, at zero coupling.
+    scale : float
+        A coupling of the size of the target's weight precision.
+    """
+
+    longest_step = 1.5
+    shortest_step = 1e-3
+
+    def __init__(
+        self, blocks_at: Callable[[float], Blocks], scratch_Q: float, scale: float
+    ) -> None:
+        self.blocks_at = blocks_at
+        self.origin = np.array([np.log(scratch_Q), 0.0])
+        self.scale = scale
+        self.points: dict[float, Overlaps] = {}
+
+    def at(self, coupling: float) -> Overlaps:
+        """The saddle point at a finite coupling > 0.
+
+        Raises `ConvergenceError` where the branch cannot be followed so far.
+        """
+        target = np.log(coupling)
+        path = sorted((np.log(g), _coordinates(point)) for g, point in self.points.items())
+        path = [entry for entry in path if entry[0] <= target]
+        t = path[-1][0] if path else min(target, np.log(1e-2 * self.scale)) - self.longest_step
+        step = self.longest_step
+        while t < target:
+            step = min(step, target - t)
+            arrival = coupling if step == target - t else float(np.exp(t + step))
+            predicted = self._predict(path, t + step)
+            point = newton(np.exp(predicted[0]), predicted[1], self.blocks_at(arrival))
+            correction = np.abs(_coordinates(point) - predicted) / [1, 1 + abs(predicted[1])]
+            if point.converged and correction.max() < 0.5:
+                self.points[arrival] = point
+                t += step
+                path.append((t, _coordinates(point)))
+                step = min(2 * step, self.longest_step)
+            elif step > self.shortest_step:
+                step /= 2
+            else:
+                raise ConvergenceError(
+                    f"the saddle point could be followed up to coupling {np.exp(t):.4g} only, on "
+                    f"the way to {coupling:.4g}: residual {point.residual:.1e} there, allowed "
+                    f"{TOLERANCE:.0e}, {'physical' if point.physical else 'unphysical'}; try a "
+                    "larger width or a higher temperature"
+                )
+        return self.points[coupling]
+
+    def _predict(self, path: list[tuple[float, Array]], t: float) -> Array:
+        """Secant extrapolation in ln γ, not further than the last two points are apart."""
+        if len(path) < 2:
+            return path[-1][1] if path else self.origin
+        (t0, z0), (t1, z1) = path[-2:]
+        return z1 + min(1.0, (t - t1) / (t1 - t0)) * (z1 - z0)
+
+
+def _coordinates(point: Overlaps) -> Array:
+    return np.array([np.log(point.D), point.Q_tt])
