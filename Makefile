@@ -1,0 +1,91 @@
+# `make book` and `make test` set up their own environment in .venv; `make help` lists the rest.
+.DEFAULT_GOAL := help
+.PHONY: help book test lab serve bench mutants results repository clean FORCE
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+# Nothing of a shell's own environment (another venv, another path) may leak in.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+export PYTHONNOUSERSITE = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+PYTHON = $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+BIN = .venv/bin
+INSTALLED = .venv/installed
+CODE = $(shell find tlnb tools -name '*.py')
+SITE = _build/html/index.html
+# Workers share the cores: one BLAS thread each.
+ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+help:
+	@echo "make book        set up, run every chapter, build the site (STRICT=1: from nothing, warnings are errors)"
+	@echo "make test        set up, run lint, unit tests and every notebook as a test"
+	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make serve       show the built book on http://localhost:8000 (PORT=... for another)"
+	@echo "make bench       measure speed and memory as ratios to what must be paid in any case"
+	@echo "make mutants     break the package in one place at a time and show that tests notice"
+	@echo "make results     recompute every stored result"
+	@echo "make repository  write the repository's URL from _config.yml wherever it is needed"
+	@echo "make clean       remove everything that was built, .venv included"
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "This book needs Python 3.11 or newer with its venv module, and found none."; \
+	  echo "Debian, Ubuntu: apt install python3 python3-venv. Elsewhere: https://www.python.org/downloads/"; \
+	  echo "Or name one: make book PYTHON=/path/to/python3"; exit 1; fi
+	@$(BIN)/python -c '' 2>/dev/null || { echo "Making .venv with $(PYTHON)"; \
+	  $(PYTHON) -m venv --clear .venv; }
+	@echo "Installing the pinned requirements into .venv (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+# The cache of executed chapters knows the notebooks only: when the code below them, the
+# requirements or the configuration changed, everything is built anew. STRICT does so always.
+_build/made: $(INSTALLED) $(CODE) _config.yml _toc.yml Makefile $(if $(STRICT),FORCE)
+	@if [ -d _build ]; then echo "Building everything anew"; fi
+	@rm -rf _build && mkdir -p _build && touch $@
+FORCE:
+
+book: _build/made
+	@echo "Running the chapters that changed and building the site"
+	@$(ONE_THREAD) $(BIN)/jupyter-book build --quiet $(if $(STRICT),-W --keep-going) . \
+	  || { echo "The book did not build: see above, and _build/html/reports"; exit 1; }
+	@echo "The book: $(SITE) (open it in a browser, or run make serve)"
+
+test: $(INSTALLED)
+	@echo "Lint"
+	@$(BIN)/ruff check .
+	@echo "Unit tests"
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadscope tests
+	@echo "Every notebook as a test"
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadscope -p no:cacheprovider \
+	  --nbval-lax --nbval-cell-timeout=300 notebooks
+
+lab: $(INSTALLED)
+	@echo "JupyterLab on notebooks/ (stop it with Ctrl-C)"
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+PORT ?= 8000
+serve: $(INSTALLED)
+	@[ -f $(SITE) ] || { echo "There is no built book yet: run make book first"; exit 1; }
+	@echo "The book is at http://localhost:$(PORT) (stop with Ctrl-C)"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/run.py
+
+mutants: $(INSTALLED)
+	@$(ONE_THREAD) $(BIN)/python tools/mutants.py
+
+results:
+	@echo "No result is stored yet: every chapter computes its own numbers."
+
+repository: $(INSTALLED)
+	@$(BIN)/python tools/repository.py
+
+clean:
+	@echo "Removing .venv, _build and caches"
+	@rm -rf .venv _build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
