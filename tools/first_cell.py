@@ -10,6 +10,7 @@ if importlib.util.find_spec("tlnb") is None:
     if (checkout / "tlnb").is_dir():
         sys.path.insert(0, str(checkout))
     elif REPOSITORY:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"git+{REPOSITORY}"], check=True)
+        pip_install = [sys.executable, "-m", "pip", "install", "-q", f"git+{REPOSITORY}"]
+        subprocess.run(pip_install, check=True)
     else:
         raise ImportError("tlnb is not installed: in a clone of the book, run `pip install -e .`")
