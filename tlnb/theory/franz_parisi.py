@@ -85,6 +85,7 @@ class Expansion(NamedTuple):
     hessian: Array
     physical: bool
     train_error: float
+    resolution: float  # what rounding leaves of the scaled residuals
 
 
 def expand(D: float, Q_tt: float, blocks: Blocks) -> Expansion:
@@ -129,6 +130,8 @@ def expand(D: float, Q_tt: float, blocks: Blocks) -> Expansion:
         hessian,
         physical,
         float((T**2 * w @ w + T * prior_part) / len(r)),
+        # K_t w is zero up to rounding where w, of size r/T, lies in the kernel's null space.
+        float(np.finfo(float).eps * np.trace(blocks.K_t) * (w @ w) * D**2 / N),
     )
 
 
@@ -143,6 +146,7 @@ class Overlaps:
     residual: float
     iterations: int
     physical: bool
+    allowed: float
 
     @property
     def Q_t(self) -> float:
@@ -152,7 +156,7 @@ class Overlaps:
     @property
     def converged(self) -> bool:
         """A small residual and a physical solution."""
-        return self.physical and self.residual <= TOLERANCE
+        return self.physical and self.residual <= self.allowed
 
 
 def _scaled(point: Expansion, D: float, Q_tt: float, width: float) -> Array:
@@ -190,14 +194,20 @@ def newton(D: float, Q_tt: float, blocks: Blocks, max_iterations: int = 50) -> O
                 break
         else:  # no decrease: at rounding level, or stuck
             break
+    return _overlaps(D, Q_tt, point, blocks.width, iterations)
+
+
+def _overlaps(D: float, Q_tt: float, point: Expansion, width: float, iterations: int) -> Overlaps:
+    residual = np.abs(_scaled(point, D, Q_tt, width)).max()
     return Overlaps(
         float(D),
         float(Q_tt),
         point.Q_st,
         point.train_error,
-        float(np.abs(scaled).max()),
+        float(residual),
         iterations,
         point.physical,
+        TOLERANCE + point.resolution,
     )
 
 
@@ -222,21 +232,24 @@ def frozen(blocks: Blocks) -> Overlaps:
     free = N / D**2 - ((e / G) ** 2).sum()
     Q_tt = (x**2 * (N / (blocks.Q_s * D**2) - (e / G**2) @ diagonal_m) + w @ (e * w)) / free
     # The closed form is checked by the equations it solves.
-    point = expand(D, Q_tt, blocks)
-    residual = np.abs(_scaled(point, D, Q_tt, N)).max()
-    return Overlaps(
-        float(D), float(Q_tt), float(x), point.train_error, float(residual), 1, point.physical
-    )
+    solution = _overlaps(D, Q_tt, expand(D, Q_tt, blocks), N, 1)
+    if not solution.converged:
+        raise ConvergenceError(
+            f"no physical saddle point at infinite coupling: residual {solution.residual:.1e}, "
+            f"allowed {solution.allowed:.1e}; try a larger width or a higher temperature"
+        )
+    return solution
 
 
 class Branch:
     """The saddle points at one width, followed in ln γ from zero coupling.
 
     The unphysical saddles of the action are avoided by never leaving the branch that starts at the
-    network trained from scratch, (D, Q_tt) = (Q_t of scratch, 0): a secant prediction is corrected
-    by Newton's method and accepted only if the solution is physical and close to the prediction;
-    otherwise the step is halved. Points once found are kept, so that any coupling is reached from
-    the nearest one below.
+    network trained from scratch, (D, Q_tt) = (Q_t of scratch, 0). At a small first coupling the
+    source's blocks are switched on from nothing; from there ln γ grows. A secant prediction is
+    corrected by Newton's method and accepted only if the solution is physical and close to the
+    prediction; otherwise the step is halved. Points once found are kept, so that any coupling is
+    reached from the nearest one below.
 
     Parameters
     ----------
@@ -248,14 +261,11 @@ class Branch:
         A coupling of the size of the target's weight precision.
     """
 
-    longest_step = 1.5
-    shortest_step = 1e-3
-
     def __init__(
         self, blocks_at: Callable[[float], Blocks], scratch_Q: float, scale: float
     ) -> None:
         self.blocks_at = blocks_at
-        self.origin = np.array([np.log(scratch_Q), 0.0])
+        self.scratch = np.array([np.log(scratch_Q), 0.0])
         self.scale = scale
         self.points: dict[float, Overlaps] = {}
 
@@ -264,40 +274,67 @@ class Branch:
 
         Raises `ConvergenceError` where the branch cannot be followed so far.
         """
-        target = np.log(coupling)
-        path = sorted((np.log(g), _coordinates(point)) for g, point in self.points.items())
-        path = [entry for entry in path if entry[0] <= target]
-        t = path[-1][0] if path else min(target, np.log(1e-2 * self.scale)) - self.longest_step
-        step = self.longest_step
-        while t < target:
-            step = min(step, target - t)
-            arrival = coupling if step == target - t else float(np.exp(t + step))
-            predicted = self._predict(path, t + step)
-            point = newton(np.exp(predicted[0]), predicted[1], self.blocks_at(arrival))
-            correction = np.abs(_coordinates(point) - predicted) / [1, 1 + abs(predicted[1])]
-            if point.converged and correction.max() < 0.5:
-                self.points[arrival] = point
-                t += step
-                path.append((t, _coordinates(point)))
-                step = min(2 * step, self.longest_step)
-            elif step > self.shortest_step:
-                step /= 2
-            else:
-                raise ConvergenceError(
-                    f"the saddle point could be followed up to coupling {np.exp(t):.4g} only, on "
-                    f"the way to {coupling:.4g}: residual {point.residual:.1e} there, allowed "
-                    f"{TOLERANCE:.0e}, {'physical' if point.physical else 'unphysical'}; try a "
-                    "larger width or a higher temperature"
-                )
+        below = sorted(known for known in self.points if known <= coupling)
+        if not below:
+            first = min(coupling, 1e-2 * self.scale)
+            blocks = self.blocks_at(first)
+            switched = _walk(lambda share: _weakened(blocks, share), [(0.0, self.scratch)], 1.0)
+            self.points[first] = switched[-1][1]
+            below = [first]
+        if below[-1] < coupling:
+            trail = [(np.log(known), _coordinates(self.points[known])) for known in below[-2:]]
+            walked = _walk(lambda t: self.blocks_at(np.exp(t)), trail, np.log(coupling))
+            for t, point in walked[:-1]:
+                self.points[float(np.exp(t))] = point
+            self.points[coupling] = walked[-1][1]
         return self.points[coupling]
 
-    def _predict(self, path: list[tuple[float, Array]], t: float) -> Array:
-        """Secant extrapolation in ln γ, not further than the last two points are apart."""
-        if len(path) < 2:
-            return path[-1][1] if path else self.origin
-        (t0, z0), (t1, z1) = path[-2:]
-        return z1 + min(1.0, (t - t1) / (t1 - t0)) * (z1 - z0)
+
+def _weakened(blocks: Blocks, share: float) -> Blocks:
+    """The source's influence scaled down: at 0 the target is alone."""
+    K_tt, m, u = share * blocks.K_tt, share**2 * blocks.m, share * blocks.u
+    return blocks._replace(K_tt=K_tt, m=m, u=u)
 
 
 def _coordinates(point: Overlaps) -> Array:
     return np.array([np.log(point.D), point.Q_tt])
+
+
+def _walk(
+    blocks_at: Callable[[float], Blocks],
+    trail: list[tuple[float, Array]],
+    target: float,
+    longest: float = 1.5,
+    shortest: float = 1e-3,
+) -> list[tuple[float, Overlaps]]:
+    """Continue from the last of the points (t, (ln D, Q_tt)) in ``trail`` to ``target``."""
+    t, walked, step = trail[-1][0], [], longest
+    while t < target:
+        step = min(step, target - t)
+        arrival = target if step == target - t else t + step
+        predicted = _extrapolate(trail, arrival)
+        point = newton(np.exp(predicted[0]), predicted[1], blocks_at(arrival))
+        correction = np.abs(_coordinates(point) - predicted) / [1, 1 + abs(predicted[1])]
+        if point.converged and correction.max() < 0.5:
+            t = arrival
+            trail = [trail[-1], (t, _coordinates(point))]
+            walked.append((t, point))
+            step = min(2 * step, longest)
+        elif step > shortest:
+            step /= 2
+        else:
+            raise ConvergenceError(
+                f"the saddle point was lost {t - target:.3g} before its goal on the branch from "
+                f"scratch (in ln coupling, or the source's share): residual {point.residual:.1e}, "
+                f"allowed {point.allowed:.1e}, {'' if point.physical else 'un'}physical; try a "
+                "larger width or a higher temperature"
+            )
+    return walked
+
+
+def _extrapolate(trail: list[tuple[float, Array]], t: float) -> Array:
+    """Secant extrapolation, not further than the last two points are apart."""
+    if len(trail) < 2:
+        return trail[-1][1]
+    (t0, z0), (t1, z1) = trail[-2:]
+    return z1 + min(1.0, (t - t1) / (t1 - t0)) * (z1 - z0)
