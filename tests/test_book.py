@@ -1,0 +1,91 @@
+"""The book's configuration and pages agree with each other and with the package."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import repository
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+URL = "https://github.com/owner/name"
+
+
+def _read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf8")
+
+
+def test_contents_list_every_chapter_and_only_what_exists():
+    toc = yaml.safe_load(_read("_toc.yml"))
+    listed = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
+    pages = {path.stem for path in (ROOT / "book").glob("*.md")}
+    chapters = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert len(listed) == len(set(listed))
+    assert {Path(name).name for name in listed if name.startswith("book/")} == pages
+    in_order = [Path(name).name for name in listed if name.startswith("notebooks/")]
+    assert in_order == sorted(chapters)
+
+
+def test_reference_lists_every_module():
+    listed = set(re.findall(r"automodule:: ([\w.]+)", _read("book/api.md")))
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "tlnb").rglob("*.py")
+        if path.stem != "__init__"
+    }
+    assert listed == modules
+
+
+def test_every_paper_cited_in_a_page_is_in_the_bibliography():
+    keys = set(re.findall(r"^@\w+\{([^,]+),", _read("book/references.bib"), re.MULTILINE))
+    for path in [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]:
+        groups = re.findall(r"\{cite(?::\w)?\}`([^`]+)`", path.read_text(encoding="utf8"))
+        cited = {key.strip() for group in groups for key in group.split(",")}
+        assert cited <= keys, path.name
+
+
+def test_repository_stands_in_one_place_and_elsewhere_agrees():
+    url = repository.repository_url()
+    for name, stamp in (
+        ("CITATION.cff", repository.citation),
+        ("pyproject.toml", repository.pyproject),
+    ):
+        text = _read(name)
+        assert stamp(text, url) == text
+        stamped = stamp(text, URL)
+        assert URL in stamped and stamp(stamped, url) == text
+    assert f'REPOSITORY = "{URL}"' in repository.first_cell(URL)
+
+
+def test_citation_file_names_both_papers():
+    citation = yaml.safe_load(_read("CITATION.cff"))
+    dois = {reference["doi"] for reference in citation["references"]}
+    assert dois == {"10.1103/PhysRevLett.134.177301", "10.1088/2632-2153/ac4f3f"}
+    for doi in dois:
+        assert doi in _read("book/references.bib") and doi in _read("README.md")
+
+
+def test_requirements_are_pinned_and_name_no_host():
+    lines = [line for line in _read("requirements.txt").splitlines() if line[:1] != "#"]
+    assert lines[-1] == "-e ."
+    pinned = re.compile(r"[\w.-]+==[\w.]+(; sys_platform != \"win32\")?")
+    assert all(pinned.fullmatch(line) for line in lines[:-1])
+
+
+def test_readme_example_prints_what_it_says():
+    source, expected = re.search(
+        r"```python\n(.*?)```.*?```text\n(.*?)```", _read("README.md"), re.S
+    ).groups()
+    assert len(source.strip().splitlines()) <= 15
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
+    assert printed.getvalue() == expected
+
+
+def test_readme_links_exist():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", _read("README.md"))
+    assert links and all((ROOT / link).exists() for link in links)

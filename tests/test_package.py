@@ -1,0 +1,118 @@
+"""The package as users get it: the wheel, its imports, its names and its size."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pkgutil
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tlnb
+
+ROOT = Path(__file__).resolve().parent.parent
+TRANSFER = """
+import numpy as np
+from tlnb import Task, TransferGPRegressor
+rng = np.random.default_rng(0)
+X_s, X = rng.normal(size=(30, 5)), rng.normal(size=(10, 5))
+source = Task(X_s, np.sign(X_s[:, 0]))
+model = TransferGPRegressor(width=20, coupling=2.0, temperature=0.1)
+model.fit(X, np.sign(X[:, 0]), source=source)
+print(*model.predict(X[:3]).tolist())
+"""
+
+
+def _run(code: str, **options) -> str:
+    process = subprocess.run(
+        [sys.executable, "-c", code], check=True, text=True, capture_output=True, **options
+    )
+    return process.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "tlnb", folder / "tlnb", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--no-index", "-w", "dist", "."], cwd=folder, check=True)
+    return next((folder / "dist").glob("tlnb-*.whl"))
+
+
+def test_wheel_holds_every_module(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.endswith(".py")}
+    assert packed == {path.relative_to(ROOT).as_posix() for path in (ROOT / "tlnb").rglob("*.py")}
+
+
+def test_wheel_states_lower_bounds_only(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("METADATA"))
+        metadata = archive.read(name).decode("utf8")
+    required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    assert required and all(">=" in line and "<" not in line for line in required)
+
+
+def test_wheel_computes_a_transfer_outside_the_checkout(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    where = "import tlnb; print(tlnb.__file__)"
+    assert str(tmp_path) in _run(where, cwd=tmp_path, env=environment)
+    printed = _run(TRANSFER, cwd=tmp_path, env=environment)
+    np.testing.assert_allclose(
+        np.array(printed.split(), dtype=float),
+        np.array(_run(TRANSFER).split(), dtype=float),
+        rtol=1e-12,
+    )
+
+
+def test_estimator_imports_no_heavy_library():
+    loaded = _run("import sys; from tlnb import TransferGPRegressor; print(*sys.modules)").split()
+    assert not {"matplotlib", "sympy", "xarray", "sklearn.datasets"} & set(loaded)
+
+
+def test_top_level_is_small_and_loads():
+    assert len(tlnb.__all__) <= 12
+    assert all(getattr(tlnb, name) is not None for name in tlnb.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = tlnb.nothing
+
+
+def _modules():
+    for info in pkgutil.walk_packages(tlnb.__path__, "tlnb."):
+        yield importlib.import_module(info.name)
+
+
+def test_every_public_name_has_a_docstring():
+    missing = []
+    for module in _modules():
+        missing += [module.__name__] if not module.__doc__ else []
+        for name, value in vars(module).items():
+            mine = getattr(value, "__module__", None) == module.__name__
+            if name.startswith("_") or not mine or not callable(value):
+                continue
+            missing += [f"{module.__name__}.{name}"] if not inspect.getdoc(value) else []
+            if inspect.isclass(value):
+                missing += [
+                    f"{module.__name__}.{name}.{method}"
+                    for method, function in vars(value).items()
+                    if inspect.isfunction(function)
+                    and not method.startswith("_")
+                    and not inspect.getdoc(function)
+                ]
+    assert not missing
+
+
+def test_package_stays_under_3500_lines():
+    lines = [len(path.read_text().splitlines()) for path in (ROOT / "tlnb").rglob("*.py")]
+    assert sum(lines) < 3500
