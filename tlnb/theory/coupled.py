@@ -12,6 +12,7 @@ b = γ/(λ0t + γ), so that per component
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -80,54 +81,60 @@ class TestKernels(NamedTuple):
     k_tt: Array
 
 
+@dataclass(frozen=True)
+class Priors:
+    """Activation, temperatures, precisions of source and target, and how the coupling acts.
+
+    The meaning, defaults and errors are those of `tlnb.theory.transfer.solve`; what is None for
+    the source becomes the target's.
+    """
+
+    activation: str | Activation = "erf"
+    temperature: float = 0.01
+    weight_precision: float = 1.0
+    readout_precision: float = 1.0
+    source_temperature: float | None = None
+    source_weight_precision: float | None = None
+    source_readout_precision: float | None = None
+    coupling_scheme: str = "elastic"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "activation", get_activation(self.activation))
+        check_choice("coupling_scheme", self.coupling_scheme, SCHEMES)
+        for name in ("temperature", "weight_precision", "readout_precision"):
+            own = check_positive(name, getattr(self, name))
+            of_source = getattr(self, f"source_{name}")
+            if of_source is not None:
+                check_positive(f"source_{name}", of_source)
+            object.__setattr__(self, name, own)
+            object.__setattr__(self, f"source_{name}", own if of_source is None else of_source)
+
+
 class CoupledTasks:
     """A source, a target and their priors: everything that widths and couplings share.
 
-    The source's kernel is decomposed once; no other factorisation of its size is made.
-    Parameters and errors are those of `tlnb.theory.transfer.solve`.
+    The source's kernel is decomposed once; no other factorisation of its size is made. The errors
+    are those of `tlnb.theory.transfer.solve`.
     """
 
-    def __init__(
-        self,
-        source: Task,
-        target: Task,
-        *,
-        activation: str | Activation = "erf",
-        temperature: float = 0.01,
-        weight_precision: float = 1.0,
-        readout_precision: float = 1.0,
-        source_temperature: float | None = None,
-        source_weight_precision: float | None = None,
-        source_readout_precision: float | None = None,
-        coupling_scheme: str = "elastic",
-    ) -> None:
-        def own(name: str, value: float | None, default: float) -> float:
-            return default if value is None else check_positive(name, value)
-
-        for name, task in (("source", source), ("target", target)):
-            if not isinstance(task, Task):
-                raise TypeError(f"{name} must be a tlnb.Task, got {type(task).__name__}")
-        check_inputs(target.X, "target.X", source.n_features)
+    def __init__(self, source: Task, target: Task, priors: Priors) -> None:
+        if not isinstance(source, Task):
+            raise TypeError(f"source must be a tlnb.Task, got {type(source).__name__}")
         self.source = source
-        self.activation = get_activation(activation)
-        self.temperature = check_positive("temperature", temperature)
-        self.weight_precision = check_positive("weight_precision", weight_precision)
-        self.readout_precision = check_positive("readout_precision", readout_precision)
-        self.source_temperature = own("source_temperature", source_temperature, self.temperature)
-        self.source_weight_precision = own(
-            "source_weight_precision", source_weight_precision, self.weight_precision
-        )
-        self.source_readout_precision = own(
-            "source_readout_precision", source_readout_precision, self.readout_precision
-        )
-        self.scheme = check_choice("coupling_scheme", coupling_scheme, SCHEMES)
-        c_s = 1 / self.source_weight_precision
-        process = NetworkProcess(source.X, self.activation, c_s, self.source_readout_precision)
-        self.spectrum = Spectrum.of(process.train_kernel(), source.y, self.source_temperature)
-        self._source_Q: dict[float, float] = {}
+        self.priors = priors
         self._set_target(target)
+        process = NetworkProcess(
+            source.X,
+            priors.activation,
+            1 / priors.source_weight_precision,
+            priors.source_readout_precision,
+        )
+        self.spectrum = Spectrum.of(process.train_kernel(), source.y, priors.source_temperature)
+        self._source_Q: dict[float, float] = {}
 
     def _set_target(self, target: Task) -> None:
+        if not isinstance(target, Task):
+            raise TypeError(f"target must be a tlnb.Task, got {type(target).__name__}")
         check_inputs(target.X, "target.X", self.source.n_features)
         self.target = target
         self._source_target = Block.between(self.source.X, target.X)
@@ -146,32 +153,30 @@ class CoupledTasks:
         """The weight covariances at this coupling."""
         return weight_covariances(
             coupling,
-            source_weight_precision=self.source_weight_precision,
-            target_weight_precision=self.weight_precision,
-            scheme=self.scheme,
+            source_weight_precision=self.priors.source_weight_precision,
+            target_weight_precision=self.priors.weight_precision,
+            scheme=self.priors.coupling_scheme,
         )
 
     def alone(self, coupling: float) -> NetworkProcess:
         """The target's own process, from scratch, with the prior variance c_t of this coupling."""
         c_t = self.covariances(coupling).c_t
-        return NetworkProcess(self.target.X, self.activation, c_t, self.readout_precision)
+        priors = self.priors
+        return NetworkProcess(self.target.X, priors.activation, c_t, priors.readout_precision)
 
     def alone_spectrum(self, coupling: float) -> Spectrum:
         """The decomposition of that process's kernel."""
-        return Spectrum.of(self.alone(coupling).train_kernel(), self.target.y, self.temperature)
+        K = self.alone(coupling).train_kernel()
+        return Spectrum.of(K, self.target.y, self.priors.temperature)
 
     def kernels(self, coupling: float) -> TrainKernels:
         """Training blocks at this coupling, the most recent ones kept."""
         if coupling in self._kernels:
             self._kernels.move_to_end(coupling)
             return self._kernels[coupling]
-        c_s, c_st, c_t, c_tt = self.covariances(coupling)
-        cross = np.sqrt(self.source_readout_precision * self.readout_precision)
-        K_st = self._source_target.kernel(self.activation, c_s, c_st, c_t, cross)
-        own = self._target_target
-        K_t = own.kernel(self.activation, c_t, c_t, c_t, self.readout_precision)
-        K_tt = own.kernel(self.activation, c_t, c_tt, c_t, self.readout_precision)
-        blocks = TrainKernels(self.spectrum.eigenvectors.T @ K_st, K_t, K_tt)
+        blocks = TrainKernels(
+            *self._three_blocks(self._source_target, self._target_target, coupling)
+        )
         self._kernels[coupling] = blocks
         while len(self._kernels) > max(1, CACHE // sum(block.size for block in blocks)):
             self._kernels.popitem(last=False)
@@ -183,40 +188,58 @@ class CoupledTasks:
 
     def test_kernels(self, blocks: tuple[Block, Block], coupling: float) -> TestKernels:
         """Kernels at this coupling of both training sets with new inputs."""
-        c_s, c_st, c_t, c_tt = self.covariances(coupling)
-        cross = np.sqrt(self.source_readout_precision * self.readout_precision)
-        sigma, precision = self.activation, self.readout_precision
-        K_s = blocks[0].kernel(sigma, c_s, c_st, c_t, cross)
+        _, _, c_t, c_tt = self.covariances(coupling)
+        sigma, precision = self.priors.activation, self.priors.readout_precision
+        norms = blocks[1].right
         return TestKernels(
-            self.spectrum.eigenvectors.T @ K_s,
-            blocks[1].kernel(sigma, c_t, c_t, c_t, precision),
-            blocks[1].kernel(sigma, c_t, c_tt, c_t, precision),
-            diagonal(sigma, blocks[1].right, c_t, c_t, precision),
-            diagonal(sigma, blocks[1].right, c_t, c_tt, precision),
+            *self._three_blocks(*blocks, coupling),
+            diagonal(sigma, norms, c_t, c_t, precision),
+            diagonal(sigma, norms, c_t, c_tt, precision),
+        )
+
+    def _three_blocks(self, of_source: Block, own: Block, coupling: float) -> tuple[Array, ...]:
+        """UᵀK_s, K_t and K_tt of the training inputs with the inputs both blocks share."""
+        c_s, c_st, c_t, c_tt = self.covariances(coupling)
+        sigma, precision = self.priors.activation, self.priors.readout_precision
+        cross = np.sqrt(self.priors.source_readout_precision * precision)
+        return (
+            self.spectrum.eigenvectors.T @ of_source.kernel(sigma, c_s, c_st, c_t, cross),
+            own.kernel(sigma, c_t, c_t, c_t, precision),
+            own.kernel(sigma, c_t, c_tt, c_t, precision),
         )
 
     def source_order_parameter(self, width: float) -> float:
         """Q_s: the source does not feel the target, it is a task of its own."""
         if width not in self._source_Q:
-            self._source_Q[width] = _order_parameter(self.spectrum, width, self.source_temperature)
+            self._source_Q[width] = _order_parameter(
+                self.spectrum, width, self.priors.source_temperature
+            )
         return self._source_Q[width]
 
     def blocks(self, width: float, coupling: float) -> Blocks:
         """The blocks of the Franz-Parisi action at a finite width and a coupling > 0."""
         V, K_t, K_tt = self.kernels(coupling)
         Q_s = self.source_order_parameter(width)
-        known = V / (self.source_temperature + Q_s * self.spectrum.eigenvalues)[:, None]
+        known = V / self.source_noise(width)[:, None]
         u = self.spectrum.projections @ known
-        return Blocks(K_t, K_tt, V.T @ known, u, self.target.y, Q_s, self.temperature, width)
+        y, temperature = self.target.y, self.priors.temperature
+        return Blocks(K_t, K_tt, V.T @ known, u, y, Q_s, temperature, width)
+
+    def source_noise(self, width: float) -> Array:
+        """G_s = T_s + Q_s K_s in the eigenbasis of K_s, of shape (P_s,)."""
+        Q_s = self.source_order_parameter(width)
+        return self.priors.source_temperature + Q_s * self.spectrum.eigenvalues
 
     def overlaps(self, width: float, coupling: float) -> Overlaps:
         """The physical saddle point at a finite width and a coupling > 0, infinity included."""
         if np.isinf(coupling):
             return frozen(self.blocks(width, coupling))
         if width not in self._branches:
-            scratch_Q = _order_parameter(self.alone_spectrum(0.0), width, self.temperature)
+            scratch_Q = _order_parameter(
+                self.alone_spectrum(0.0), width, self.priors.temperature
+            )
             self._branches[width] = Branch(
-                lambda g: self.blocks(width, g), scratch_Q, self.weight_precision
+                lambda g: self.blocks(width, g), scratch_Q, self.priors.weight_precision
             )
         return self._branches[width].at(coupling)
 

@@ -29,6 +29,7 @@ from tlnb.theory import proportional
 from tlnb.theory.coupled import (
     SCHEMES,
     CoupledTasks,
+    Priors,
     TestKernels,
     weight_covariances,
 )
@@ -47,10 +48,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMES",
+    "CoupledTasks",
+    "Priors",
     "TransferSolution",
     "coupling_sweep",
     "evidence_coupling",
     "franz_parisi_action",
+    "solution",
     "solve",
     "sweep",
     "weight_covariances",
@@ -65,7 +69,7 @@ class _Predictor:
     """The coupled target's predictor at one saddle point."""
 
     overlaps: Overlaps
-    noise_s: Array  # T_s + Q_s e, G_s in its eigenbasis
+    noise_s: Array  # G_s in its eigenbasis
     y_s: Array  # source labels in that basis
     V: Array  # UᵀK_st
     factor: tuple[Array, bool]  # of Δ
@@ -78,8 +82,8 @@ class _Predictor:
         factor = cholesky(delta(overlaps.D, o, blocks), lower=True, overwrite_a=True), True
         Wr = cho_solve(factor, blocks.y - x * blocks.u)
         E = o * blocks.K_tt - x**2 * blocks.m
-        e, _, y_s = tasks.spectrum
-        return cls(overlaps, tasks.source_temperature + blocks.Q_s * e, y_s, V, factor, E, Wr)
+        noise_s = tasks.source_noise(blocks.width)
+        return cls(overlaps, noise_s, tasks.spectrum.projections, V, factor, E, Wr)
 
     def __call__(self, test: TestKernels, y: Array | None) -> Prediction:
         x, o, D = self.overlaps.Q_st, self.overlaps.Q_tt, self.overlaps.D
@@ -197,9 +201,7 @@ def solve(
     CompetingSaddlesWarning
         If the action of the source or of the target alone has further minima.
     """
-    tasks = CoupledTasks(
-        source,
-        target,
+    priors = Priors(
         activation=activation,
         temperature=temperature,
         weight_precision=weight_precision,
@@ -209,20 +211,25 @@ def solve(
         source_readout_precision=source_readout_precision,
         coupling_scheme=coupling_scheme,
     )
-    width = check_width(width)
+    return solution(CoupledTasks(source, target, priors), width, coupling)
+
+
+def check_coupling(coupling: float | str, name: str = "coupling") -> float | str:
+    """Return a coupling γ ≥ 0, infinity allowed, or "evidence"."""
     if isinstance(coupling, str):
-        check_choice("coupling", coupling, ["evidence"])
+        return check_choice(name, coupling, ["evidence"])
+    return check_nonnegative(name, coupling, allow_infinite=True)
+
+
+def solution(tasks: CoupledTasks, width: float, coupling: float | str) -> TransferSolution:
+    """`solve` for tasks that are already prepared."""
+    width, coupling = check_width(width), check_coupling(coupling)
+    if coupling == "evidence":
         coupling = evidence_coupling(tasks, width)
-    return solution(tasks, width, check_nonnegative("coupling", coupling, allow_infinite=True))
-
-
-def solution(tasks: CoupledTasks, width: float, coupling: float) -> TransferSolution:
-    """`solve` for tasks that are already prepared, and checked arguments."""
     Q_s = tasks.source_order_parameter(width)
     if coupling == 0 or np.isinf(width):
-        alone = proportional.at_width(
-            width, tasks.temperature, tasks.alone_spectrum(coupling), tasks.alone(coupling)
-        )
+        temperature, spectrum = tasks.priors.temperature, tasks.alone_spectrum(coupling)
+        alone = proportional.at_width(width, temperature, spectrum, tasks.alone(coupling))
         return TransferSolution(
             width,
             coupling,
@@ -272,7 +279,7 @@ def evidence_coupling(tasks: CoupledTasks, width: float) -> float:
     A scan in half decades around the target's weight precision, both ends included, refined
     between the neighbours of the best point. No test label is used.
     """
-    grid = tasks.weight_precision * 10.0 ** np.arange(-2, 4.5, 0.5)
+    grid = tasks.priors.weight_precision * 10.0 ** np.arange(-2, 4.5, 0.5)
     couplings = [0.0, *grid.tolist(), np.inf]
     evidence = [solution(tasks, width, coupling).log_evidence for coupling in couplings]
     best = int(np.argmax(evidence))
@@ -335,9 +342,7 @@ def coupling_sweep(
     ValueError, TypeError, ConvergenceError
         As `solve` does.
     """
-    tasks = CoupledTasks(
-        source,
-        target,
+    priors = Priors(
         activation=activation,
         temperature=temperature,
         weight_precision=weight_precision,
@@ -347,6 +352,7 @@ def coupling_sweep(
         source_readout_precision=source_readout_precision,
         coupling_scheme=coupling_scheme,
     )
+    tasks = CoupledTasks(source, target, priors)
     return sweep(tasks, test, widths=widths, couplings=couplings, baseline=baseline)
 
 
@@ -361,6 +367,7 @@ def sweep(
     """`coupling_sweep` for tasks that are already prepared."""
     import xarray as xr
 
+    priors = tasks.priors
     widths = [check_width(width, "widths") for width in widths]
     couplings = [check_nonnegative("couplings", g, allow_infinite=True) for g in couplings]
     if baseline is not None:
@@ -382,7 +389,7 @@ def sweep(
         if rest:
             process = tasks.alone(0.0 if baseline == "scratch" else coupling)
             columns = proportional.sweep(
-                process, tasks.target.y, test, [widths[i] for i in rest], tasks.temperature
+                process, tasks.target.y, test, [widths[i] for i in rest], priors.temperature
             )
             for name, values in columns.items():
                 table["Q_t" if name == "Q" else name][rest, j] = values
@@ -396,9 +403,9 @@ def sweep(
         {name: (("width", "coupling"), values) for name, values in table.items()},
         coords={"width": widths, "coupling": couplings},
         attrs={
-            "activation": tasks.activation.name,
-            "temperature": tasks.temperature,
-            "coupling_scheme": tasks.scheme,
+            "activation": priors.activation.name,
+            "temperature": priors.temperature,
+            "coupling_scheme": priors.coupling_scheme,
             "baseline": baseline or "none",
         },
     )

@@ -1,0 +1,197 @@
+"""scikit-learn faces of the theory: one task, and transfer from a source task.
+
+Both predict the mean output of networks drawn from the posterior, in pipelines, grid searches and
+cross-validation; ``decompose`` gives the variances and errors, ``order_parameters_`` the saddle.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from tlnb.activations import Activation
+from tlnb.data.task import Task
+from tlnb.theory import proportional, transfer
+from tlnb.theory.prediction import Prediction
+
+Array = NDArray[np.float64]
+
+
+class OneTaskOrderParameters(NamedTuple):
+    """Q = (λ1/N1)⟨‖v‖²⟩."""
+
+    Q: float
+
+
+class TransferOrderParameters(NamedTuple):
+    """Readout overlaps of source and target, see `tlnb.theory.transfer.TransferSolution`."""
+
+    Q_s: float
+    Q_t: float
+    Q_st: float
+    Q_tt: float
+
+
+class _NetworkRegressor(RegressorMixin, BaseEstimator):
+    """What both estimators do once the theory is solved."""
+
+    def _task(self, X: ArrayLike, y: ArrayLike) -> Task:
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        return Task(X, y)
+
+    def _predict(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return self.solution_.predict(X, y)
+
+    def predict(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, Array]:
+        """Mean output at inputs ``X`` (n, N0); with ``return_std`` also its standard deviation.
+
+        Both have shape (n,). The deviation is that of the network's output, without the noise T.
+        """
+        outcome = self._predict(X)
+        if return_std:
+            return outcome.mean, np.sqrt(outcome.total_variance)
+        return outcome.mean
+
+    def decompose(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
+        """Mean, variances and, given labels ``y`` (n,), errors at inputs ``X`` (n, N0)."""
+        return self._predict(X, y)
+
+
+class RenormalizedGPRegressor(_NetworkRegressor):
+    """One network of finite width: a Gaussian process with a kernel renormalised by the data.
+
+    Parameters
+    ----------
+    width : float, default=200
+        N1 ≥ 1; ``numpy.inf`` is the infinite-width Gaussian process.
+    activation : str, Activation or callable, default="erf"
+        "linear", "erf", "relu", "tanh", "gelu", or any vectorised function.
+    temperature : float, default=0.01
+        T > 0 of the posterior, the noise variance of the Gaussian process.
+    weight_precision, readout_precision : float, default=1.0
+        λ0 and λ1, > 0.
+
+    Attributes
+    ----------
+    order_parameters_ : NamedTuple (Q,)
+    log_evidence_ : float
+    solution_ : tlnb.theory.proportional.ProportionalSolution
+    n_features_in_ : int
+
+    Notes
+    -----
+    Inputs are used as they are: scale them to mean ``|x|²/N0`` of about 1. Errors and warnings are
+    those of `tlnb.theory.proportional.solve`. Source: Pacelli et al. (2023).
+    """
+
+    def __init__(
+        self,
+        width: float = 200,
+        activation: str | Activation = "erf",
+        temperature: float = 0.01,
+        weight_precision: float = 1.0,
+        readout_precision: float = 1.0,
+    ) -> None:
+        self.width = width
+        self.activation = activation
+        self.temperature = temperature
+        self.weight_precision = weight_precision
+        self.readout_precision = readout_precision
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> RenormalizedGPRegressor:
+        """Solve the saddle point for inputs ``X`` (P, N0) and labels ``y`` (P,)."""
+        self.solution_ = proportional.solve(self._task(X, y), **self.get_params())
+        self.order_parameters_ = OneTaskOrderParameters(self.solution_.Q)
+        self.log_evidence_ = self.solution_.log_evidence
+        return self
+
+
+class TransferGPRegressor(_NetworkRegressor):
+    """A network whose hidden weights are coupled to those of a network trained on a source task.
+
+    Parameters
+    ----------
+    width : float, default=200
+        N1 ≥ 1 of both networks, ``numpy.inf`` allowed.
+    coupling : float or "evidence", default=1.0
+        γ from 0 (from scratch) to ``numpy.inf`` (frozen source features); "evidence" takes the
+        coupling of largest log evidence on the training data.
+    activation : str, Activation or callable, default="erf"
+    temperature, weight_precision, readout_precision : float
+        T, λ0 and λ1 of the target, > 0.
+    source_temperature, source_weight_precision, source_readout_precision : float, optional
+        Those of the source; None: as the target's.
+    coupling_scheme : {"elastic", "variance-preserving"}, default="elastic"
+
+    Attributes
+    ----------
+    order_parameters_ : NamedTuple (Q_s, Q_t, Q_st, Q_tt); without a source Q_s is NaN
+    coupling_ : float, the coupling in use; 0 without a source
+    log_evidence_ : float
+    solution_ : the solution object of `tlnb.theory.transfer` (or `.proportional` without a source)
+    n_features_in_ : int
+
+    Notes
+    -----
+    The source is handed over as one `Task`, which no cross-validation slices:
+    ``GridSearchCV(TransferGPRegressor(), {"coupling": [0, 1, inf]}).fit(X, y, source=task)``. In a
+    pipeline the steps before this one transform ``X`` alone: hand over a source whose inputs went
+    through the same transformation. Errors and warnings are those of `tlnb.theory.transfer.solve`.
+    Source: Ingrosso et al. (2025).
+    """
+
+    def __init__(
+        self,
+        width: float = 200,
+        coupling: float | str = 1.0,
+        activation: str | Activation = "erf",
+        temperature: float = 0.01,
+        weight_precision: float = 1.0,
+        readout_precision: float = 1.0,
+        source_temperature: float | None = None,
+        source_weight_precision: float | None = None,
+        source_readout_precision: float | None = None,
+        coupling_scheme: str = "elastic",
+    ) -> None:
+        self.width = width
+        self.coupling = coupling
+        self.activation = activation
+        self.temperature = temperature
+        self.weight_precision = weight_precision
+        self.readout_precision = readout_precision
+        self.source_temperature = source_temperature
+        self.source_weight_precision = source_weight_precision
+        self.source_readout_precision = source_readout_precision
+        self.coupling_scheme = coupling_scheme
+
+    def fit(self, X: ArrayLike, y: ArrayLike, source: Task | None = None) -> TransferGPRegressor:
+        """Solve the saddle point for target inputs ``X`` (P_t, N0), labels ``y`` (P_t,), a source.
+
+        Without a source the target is trained from scratch.
+        """
+        target = self._task(X, y)
+        parameters = self.get_params()
+        width, coupling = parameters.pop("width"), parameters.pop("coupling")
+        # A parameter out of range is an error with or without a source.
+        transfer.check_coupling(coupling)
+        priors = transfer.Priors(**parameters)
+        if source is None:
+            shared = RenormalizedGPRegressor().get_params()
+            alone = {name: getattr(self, name) for name in shared}
+            self.solution_ = proportional.solve(target, **alone)
+            Q_s, Q_t, Q_st, Q_tt = np.nan, self.solution_.Q, 0.0, 0.0
+            self.coupling_ = 0.0
+        else:
+            tasks = transfer.CoupledTasks(source, target, priors)
+            self.solution_ = solution = transfer.solution(tasks, width, coupling)
+            Q_s, Q_t, Q_st, Q_tt = solution.Q_s, solution.Q_t, solution.Q_st, solution.Q_tt
+            self.coupling_ = solution.coupling
+        self.order_parameters_ = TransferOrderParameters(Q_s, Q_t, Q_st, Q_tt)
+        self.log_evidence_ = self.solution_.log_evidence
+        return self
