@@ -20,7 +20,7 @@ second, coarser rule. All errors are relative to sqrt(E[σ(z)²] E[σ(z')²]).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -34,11 +34,14 @@ Function = Callable[[Array], Array]
 
 _TOLERANCE = 1e-11  # of what the series may drop
 _WARN_ABOVE = 1e-6
-_MAX_DEGREE = 256
+_MAX_DEGREE = 2048
+# estimated costs, in units of one degree of one pair's series: one degree of a row's
+# coefficients, with panels of its own or shared ones, and one direct integral
+_ROW_COST, _SHARED_COST, _DIRECT_COST = 3_000, 100, 1_000_000
 _CHUNK = 32_768  # values worked on at a time: temporaries stay in cache
 _PLANE_CHUNK = 500_000
 _LIMIT = 12.0  # h_k(x) φ(x) is below 1e-16 beyond, for all k
-_PLANE_LIMIT = 9.0
+_PLANE_LIMIT = 8.0
 _FINEST = 1e-13  # shortest panel, against 1: what happens within has no weight
 _RATIO = 3.0  # of the lengths of neighbouring panels
 _WIDTH = 0.25  # shortest panel, in units of σ's argument
@@ -71,7 +74,7 @@ def hermite_coefficients(
     """Orthonormal Hermite coefficients of σ(sqrt(variance) x), variance.shape + (degree + 1,)."""
     unique, index = np.unique(variance, return_inverse=True)
     series = _series(function, kinks, unique, degree)
-    _warn(series.error)
+    _warn(series.error, stacklevel=4)
     return np.moveaxis(series.coefficients[:, index.reshape(variance.shape)], 0, -1)
 
 
@@ -112,13 +115,8 @@ def _pairs(
         columns = right if len(right) == 1 else right[rows]
         return _correlation(scale[left[rows]], c_xy[rows], scale[columns])
 
-    largest = 0.0
-    for rows in chunks:
-        u = np.abs(correlations(rows))
-        largest = max(largest, np.max(u, initial=0.0, where=u < 1))
-    series = _series(
-        function, kinks, variances, _degree(function, kinks, variances[-1:], largest)
-    )
+    degree = _degree(function, kinks, variances, c_xy.size, map(correlations, chunks))
+    series = _series(function, kinks, variances, degree)
     # |u|^(K+1) sqrt(t t') > tolerance, with the power taken once per variance
     power = 0.5 / len(series.coefficients)
     reach = series.tail**power
@@ -137,8 +135,9 @@ def _pairs(
     some = slice(None, None, 1 + len(u) // _CHECKED_PAIRS)
     i, j, u, entries = i[some], j[some], u[some], entries[some]
     coarse = _direct(function, kinks, scale[i], scale[j], u, _COARSE_NODES)
-    difference = np.abs(coarse - block.ravel()[entries]) / (series.norm[i] * series.norm[j])
-    _warn(series.error + np.max(difference, initial=0.0))
+    difference = np.abs(coarse - block.ravel()[entries])
+    difference = _ratio(difference, series.norm[i] * series.norm[j])
+    _warn(series.error + np.max(difference, initial=0.0), stacklevel=5)
     return block
 
 
@@ -159,12 +158,30 @@ def _mehler(left: _Series, right: _Series, u: Array) -> Array:
     return total
 
 
-def _degree(function: Function, kinks: tuple[float, ...], variance: Array, largest: float) -> int:
-    """The degree at which the steepest series suffices for correlations up to the largest one."""
-    a = _series(function, kinks, variance, _MAX_DEGREE).coefficients[:, 0]
-    dropped = 1 - np.cumsum(a**2) / np.sum(a**2)
-    enough = dropped * largest ** np.arange(1, len(a) + 1) < 0.1 * _TOLERANCE
-    return int(np.argmax(enough)) if enough.any() else _MAX_DEGREE
+def _degree(
+    function: Function,
+    kinks: tuple[float, ...],
+    variances: Array,
+    n_pairs: int,
+    correlations: Iterable[Array],
+) -> int:
+    """The degree at which series and direct integrals together are estimated to cost least.
+
+    Correlations up to reach[d] need no more than degrees[d] at the largest variance.
+    """
+    degrees = np.unique(np.geomspace(4, _MAX_DEGREE, 40).astype(int))
+    steepest = _series(function, kinks, variances[-1:], _MAX_DEGREE).coefficients[:, 0]
+    tail = 1 - _ratio(np.cumsum(steepest**2)[degrees], np.sum(steepest**2)[None])
+    tail = np.maximum(tail, 0.1 * _TOLERANCE)
+    reach = (0.1 * _TOLERANCE / tail) ** (1 / (degrees + 1))
+    needed = np.zeros(len(degrees) + 1)
+    for u in correlations:
+        u = np.abs(u)
+        needed += np.bincount(np.searchsorted(reach, u[u < 1]), minlength=len(needed))
+    beyond = n_pairs - np.cumsum(needed)[:-1]
+    row = _SHARED_COST if _shares_panels(kinks) else _ROW_COST
+    cost = degrees * (n_pairs + row * len(variances)) + _DIRECT_COST * beyond
+    return int(degrees[np.argmin(cost)])
 
 
 def _series(
@@ -176,22 +193,25 @@ def _series(
     coefficients = np.empty((degree + 1, len(scale)))
     step = min(1.0, 16 / np.sqrt(degree + 1))  # resolves the oscillations of h_k
 
+    shared = _shares_panels(kinks)
+
     def integrands(rows: slice, n_nodes: int) -> tuple[Array, Array, Array]:
-        x, weight = _rule(*_features(kinks, scale[rows, None]), _LIMIT, step, n_nodes)
+        finest = scale[-1:, None] if shared else scale[rows, None]
+        x, weight = _rule(*_features(kinks, finest), _LIMIT, step, n_nodes)
         values = _values(function, scale[rows, None] * x)
         weighted = weight * values
         return x, weighted, weighted * values
 
-    for rows in _chunks(len(scale), integrands(slice(-1, None), _NODES)[0].size):
+    x = integrands(slice(-1, None), _NODES)[0]
+    polynomials = np.concatenate(list(_hermite(x, degree))) if shared else None
+    for rows in _chunks(len(scale), x.size):
         x, weighted, squares = integrands(rows, _NODES)
         square[rows] = np.sum(squares, axis=-1)
-        h, previous = np.ones_like(x), np.zeros_like(x)
-        for k in range(degree + 1):
-            coefficients[k, rows] = np.einsum("ix,ix->i", weighted, h)
-            previous *= -np.sqrt(k)
-            previous += x * h
-            previous /= np.sqrt(k + 1)
-            h, previous = previous, h
+        if shared:
+            coefficients[:, rows] = polynomials @ weighted.T
+        else:
+            for k, h in enumerate(_hermite(x, degree)):
+                coefficients[k, rows] = np.einsum("ix,ix->i", weighted, h)
         outermost = np.sum(squares, axis=-1, where=np.abs(x) > _LIMIT - 1)
         _, weighted, squares = integrands(rows, _COARSE_NODES)
         shift = np.sum(weighted, axis=-1) - coefficients[0, rows]
@@ -206,6 +226,19 @@ def _series(
         np.maximum(tail, np.finfo(float).eps),
         np.max(_ratio(error, square), initial=0.0),
     )
+
+
+def _hermite(x: Array, degree: int) -> Iterator[Array]:
+    """The orthonormal Hermite polynomials h_0(x), ..., h_degree(x)."""
+    h, previous = np.ones_like(x), np.zeros_like(x)
+    for k in range(degree + 1):
+        yield h
+        h, previous = (x * h - np.sqrt(k) * previous) / np.sqrt(k + 1), h
+
+
+def _shares_panels(kinks: tuple[float, ...]) -> bool:
+    """Whether the same panels in x = z / sqrt(s) serve every variance s."""
+    return not any(kinks)
 
 
 def _direct(
@@ -323,11 +356,11 @@ def _chunks(n_rows: int, n_columns: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, n_rows, step)]
 
 
-def _warn(error: float) -> None:
+def _warn(error: float, stacklevel: int) -> None:
     if error > _WARN_ABOVE:
         warnings.warn(
             f"Gaussian integrals carry an estimated relative error of {error:.1e}; declare the "
             "kinks of the activation, Activation(name, function, kinks=(...)), or smooth it",
             QuadratureWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
