@@ -7,6 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 # Nothing of a shell's own environment (another venv, another path) may leak in.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 export PYTHONNOUSERSITE = 1
+export IPYTHONDIR = $(CURDIR)/.venv/ipython
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON = $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -39,6 +40,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 	  $(PYTHON) -m venv --clear .venv; }
 	@echo "Installing the pinned requirements into .venv (a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@mkdir -p $(IPYTHONDIR)/profile_default
+	@echo "c.IPKernelApp.log_level = 'ERROR'" > $(IPYTHONDIR)/profile_default/ipython_kernel_config.py
 	@touch $@
 
 # The cache of executed chapters knows the notebooks only: when the code below them, the
@@ -49,8 +52,8 @@ _build/made: $(INSTALLED) $(CODE) _config.yml _toc.yml Makefile $(if $(STRICT),F
 FORCE:
 
 book: _build/made
-	@echo "Running the chapters that changed and building the site"
-	@$(ONE_THREAD) $(BIN)/jupyter-book build --quiet $(if $(STRICT),-W --keep-going) . \
+	@echo "Running the chapters that changed and building the site (a few minutes if all did)"
+	@$(ONE_THREAD) $(BIN)/jupyter-book build --quiet $(if $(STRICT),-W --keep-going) . > /dev/null \
 	  || { echo "The book did not build: see above, and _build/html/reports"; exit 1; }
 	@echo "The book: $(SITE) (open it in a browser, or run make serve)"
 

@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: buttons that need a repository, versions, readable docstrings.
+"""Sphinx extension of the book: buttons, versions, chapter numbers, readable docstrings.
 
 Repository, Binder and Colab buttons exist if and only if ``repository: url`` in _config.yml names
 a repository, so that no button ever points at an address that does not exist.
@@ -10,8 +10,11 @@ import platform
 import re
 from importlib.metadata import version
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
 _SHOWN = ("numpy", "scipy", "sympy", "scikit-learn", "matplotlib", "xarray", "jupyter-book")
 
@@ -34,6 +37,23 @@ def _add_versions(app: Sphinx, config: Config) -> None:
     config.myst_substitutions["versions"] = ", ".join(
         [f"Python {platform.python_version()}", *versions]
     )
+
+
+_assign_section_numbers = TocTreeCollectorWithStyles.assign_section_numbers
+
+
+def _number_as_files(self: TocTreeCollectorWithStyles, env: BuildEnvironment) -> list[str]:
+    """Number a chapter as its file is: 05_name is chapter 5 also while 04 is not written."""
+    rewritten = _assign_section_numbers(self, env)
+    for page, numbers in env.toc_secnumbers.items():
+        if match := re.search(r"(?:^|/)(\d\d)_[^/]*$", page):
+            chapter = int(match[1])
+            env.toc_secnumbers[page] = {a: (chapter, *n[1:]) for a, n in numbers.items()}
+            env.titles[page]["secnumber"] = [chapter]
+            for entry in env.tocs[page].findall(nodes.reference):
+                if entry.get("secnumber"):
+                    entry["secnumber"] = [chapter, *entry["secnumber"][1:]]
+    return rewritten
 
 
 def _plain_text_docstring(app, what, name, obj, options, lines: list[str]) -> None:
@@ -65,6 +85,7 @@ def _skip_tuple_fields(app, what, name, obj, skip, options) -> bool | None:
 def setup(app: Sphinx) -> dict:
     app.connect("config-inited", _add_buttons)
     app.connect("config-inited", _add_versions)
+    TocTreeCollectorWithStyles.assign_section_numbers = _number_as_files
     app.connect("autodoc-process-docstring", _plain_text_docstring, priority=400)
     app.connect("autodoc-skip-member", _skip_tuple_fields)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
