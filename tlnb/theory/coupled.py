@@ -142,6 +142,10 @@ class CoupledTasks:
         self._kernels: OrderedDict[float, TrainKernels] = OrderedDict()
         self._branches: dict[float, Branch] = {}
 
+    def __getstate__(self) -> dict:
+        # What can be made again is not stored with a fitted estimator.
+        return self.__dict__ | {"_kernels": OrderedDict(), "_branches": {}}
+
     def with_target(self, target: Task) -> CoupledTasks:
         """The same source and priors with another target; the decomposition is kept."""
         other = object.__new__(CoupledTasks)

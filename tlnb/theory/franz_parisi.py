@@ -47,10 +47,14 @@ class Blocks(NamedTuple):
     width: float
 
 
+def _half(L: Array, A: Array) -> Array:
+    """L⁻¹ A."""
+    return solve_triangular(L, A, lower=True, check_finite=False)
+
+
 def _symmetric_half(L: Array, A: Array) -> Array:
     """L⁻¹ A L⁻ᵀ for symmetric A."""
-    half = solve_triangular(L, A, lower=True, check_finite=False)
-    return solve_triangular(L, half.T, lower=True, check_finite=False)
+    return _half(L, _half(L, A).T)
 
 
 def delta(D: float, Q_tt: float, blocks: Blocks) -> Array:
@@ -97,7 +101,7 @@ def expand(D: float, Q_tt: float, blocks: Blocks) -> Expansion:
     L = cholesky(delta(D, Q_tt, blocks), lower=True, check_finite=False)
     A, C, M = (_symmetric_half(L, K) for K in (blocks.K_t, blocks.K_tt, blocks.m))
     B = A - C
-    half = solve_triangular(L, np.column_stack([blocks.u, blocks.y]), lower=True)
+    half = _half(L, np.column_stack([blocks.u, blocks.y]))
     u, y = half.T
     x = explicit_Q_st(blocks, D, np.trace(M), u @ u, u @ y)
     F = Q_tt * C - x**2 * M
@@ -122,7 +126,7 @@ def expand(D: float, Q_tt: float, blocks: Blocks) -> Expansion:
     physical = bool(
         D > 0 and excess >= -1e-12 * (1 + abs(Q_tt)) and N / D**2 > np.vdot(C, C) and S_xx > 0
     )
-    w = solve_triangular(L, r, lower=True, trans="T")
+    w = solve_triangular(L, r, lower=True, trans="T", check_finite=False)
     prior_part = D * tr_A + Q_tt * tr_B + np.trace(F) - D * tr_AF - Q_tt * tr_BF
     return Expansion(
         float(x),
@@ -313,9 +317,14 @@ def _walk(
         step = min(step, target - t)
         arrival = target if step == target - t else t + step
         predicted = _extrapolate(trail, arrival)
-        point = newton(np.exp(predicted[0]), predicted[1], blocks_at(arrival))
-        correction = np.abs(_coordinates(point) - predicted) / [1, 1 + abs(predicted[1])]
-        if point.converged and correction.max() < 0.5:
+        try:
+            point = newton(np.exp(predicted[0]), predicted[1], blocks_at(arrival))
+            correction = np.abs(_coordinates(point) - predicted) / [1, 1 + abs(predicted[1])]
+            report = f"residual {point.residual:.1e}, allowed {point.allowed:.1e}"
+            accepted = point.converged and correction.max() < 0.5
+        except LinAlgError:
+            report, accepted = "Δ is not positive definite", False
+        if accepted:
             t = arrival
             trail = [trail[-1], (t, _coordinates(point))]
             walked.append((t, point))
@@ -324,10 +333,9 @@ def _walk(
             step /= 2
         else:
             raise ConvergenceError(
-                f"the saddle point was lost {t - target:.3g} before its goal on the branch from "
-                f"scratch (in ln coupling, or the source's share): residual {point.residual:.1e}, "
-                f"allowed {point.allowed:.1e}, {'' if point.physical else 'un'}physical; try a "
-                "larger width or a higher temperature"
+                f"the physical branch of saddle points was lost at {t:.4g} on the way to "
+                f"{target:.4g} (ln coupling, or the source's share at a small coupling): {report}; "
+                "try a larger width or a higher temperature"
             )
     return walked
 
