@@ -35,17 +35,21 @@ Function = Callable[[Array], Array]
 _TOLERANCE = 1e-11  # of what the series may drop
 _WARN_ABOVE = 1e-6
 _MAX_DEGREE = 2048
-# estimated costs, in units of one degree of one pair's series: one degree of a row's
-# coefficients, with panels of its own or shared ones, and one direct integral
-_ROW_COST, _SHARED_COST, _DIRECT_COST = 3_000, 100, 1_000_000
+# Estimated costs in units of one degree of the series of one pair: a direct integral over a plane
+# or a line, a degree of the coefficients of one variance on panels of its own or on shared ones,
+# and the start of a long series.
+_PLANE_COST, _LINE_COST = 1_000_000, 20_000
+_ROW_COST, _SHARED_ROW_COST = 3_000, 100
+_LONG_SERIES_COST = 20_000_000
 _CHUNK = 32_768  # values worked on at a time: temporaries stay in cache
 _PLANE_CHUNK = 500_000
 _LIMIT = 12.0  # h_k(x) φ(x) is below 1e-16 beyond, for all k
-_PLANE_LIMIT = 8.0
+_DIRECT_LIMIT = 8.0
 _FINEST = 1e-13  # shortest panel, against 1: what happens within has no weight
 _RATIO = 3.0  # of the lengths of neighbouring panels
 _WIDTH = 0.25  # shortest panel, in units of σ's argument
-_NODES, _COARSE_NODES = 20, 15
+_NODES, _COARSE_NODES = 20, 15  # per panel
+_DIRECT_NODES, _COARSE_DIRECT_NODES = 12, 9
 _CHECKED_PAIRS = 32  # of the directly integrated ones, done again with the coarser rule
 
 
@@ -115,7 +119,10 @@ def _pairs(
         columns = right if len(right) == 1 else right[rows]
         return _correlation(scale[left[rows]], c_xy[rows], scale[columns])
 
-    degree = _degree(function, kinks, variances, c_xy.size, map(correlations, chunks))
+    for most in (_MAX_DEGREE // 16, _MAX_DEGREE):
+        degree, rest = _degree(function, kinks, variances, map(correlations, chunks), most)
+        if rest < _LONG_SERIES_COST:
+            break
     series = _series(function, kinks, variances, degree)
     # |u|^(K+1) sqrt(t t') > tolerance, with the power taken once per variance
     power = 0.5 / len(series.coefficients)
@@ -129,14 +136,15 @@ def _pairs(
         beyond = np.abs(u) * reach[left[rows]] * reach[columns] > limit
         direct.append(np.flatnonzero(beyond) + rows.start * c_xy.shape[1])
     entries = np.concatenate(direct)
-    i, j = (np.broadcast_to(side, c_xy.shape).ravel()[entries] for side in (left, right))
-    u = _correlation(scale[i], c_xy.ravel()[entries], scale[j])
-    block.ravel()[entries] = _direct(function, kinks, scale[i], scale[j], u, _NODES)
+    entries = np.unravel_index(entries, c_xy.shape)
+    i, j = (np.broadcast_to(side, c_xy.shape)[entries] for side in (left, right))
+    u = _correlation(scale[i], c_xy[entries], scale[j])
+    values = _direct(function, kinks, scale[i], scale[j], u, _DIRECT_NODES)
+    block[entries] = values
     some = slice(None, None, 1 + len(u) // _CHECKED_PAIRS)
-    i, j, u, entries = i[some], j[some], u[some], entries[some]
-    coarse = _direct(function, kinks, scale[i], scale[j], u, _COARSE_NODES)
-    difference = np.abs(coarse - block.ravel()[entries])
-    difference = _ratio(difference, series.norm[i] * series.norm[j])
+    i, j, u = i[some], j[some], u[some]
+    coarse = _direct(function, kinks, scale[i], scale[j], u, _COARSE_DIRECT_NODES)
+    difference = _ratio(np.abs(coarse - values[some]), series.norm[i] * series.norm[j])
     _warn(series.error + np.max(difference, initial=0.0), stacklevel=5)
     return block
 
@@ -162,26 +170,30 @@ def _degree(
     function: Function,
     kinks: tuple[float, ...],
     variances: Array,
-    n_pairs: int,
     correlations: Iterable[Array],
-) -> int:
-    """The degree at which series and direct integrals together are estimated to cost least.
+    most: int,
+) -> tuple[int, float]:
+    """The degree, up to a largest one, at which series and direct integrals cost least.
 
-    Correlations up to reach[d] need no more than degrees[d] at the largest variance.
+    Returns:
+        The degree, and what the direct integrals of the remaining pairs are estimated to cost.
     """
-    degrees = np.unique(np.geomspace(4, _MAX_DEGREE, 40).astype(int))
-    steepest = _series(function, kinks, variances[-1:], _MAX_DEGREE).coefficients[:, 0]
-    tail = 1 - _ratio(np.cumsum(steepest**2)[degrees], np.sum(steepest**2)[None])
+    degrees = np.unique(np.geomspace(4, most, 40).astype(int))
+    series = _series(function, kinks, variances[-1:], most)
+    square = series.norm**2
+    tail = _ratio(square - np.cumsum(series.coefficients[:, 0] ** 2)[degrees], square)
     tail = np.maximum(tail, 0.1 * _TOLERANCE)
-    reach = (0.1 * _TOLERANCE / tail) ** (1 / (degrees + 1))
-    needed = np.zeros(len(degrees) + 1)
+    reach = (0.1 * _TOLERANCE / tail) ** (1 / (degrees + 1))  # |u| up to which a degree is enough
+    n_pairs, direct = 0, np.zeros(len(degrees) + 1)
     for u in correlations:
-        u = np.abs(u)
-        needed += np.bincount(np.searchsorted(reach, u[u < 1]), minlength=len(needed))
-    beyond = n_pairs - np.cumsum(needed)[:-1]
-    row = _SHARED_COST if _shares_panels(kinks) else _ROW_COST
-    cost = degrees * (n_pairs + row * len(variances)) + _DIRECT_COST * beyond
-    return int(degrees[np.argmin(cost)])
+        u = np.abs(u).ravel()
+        n_pairs += u.size
+        cost = np.where(u < 1, _PLANE_COST, _LINE_COST)
+        direct += np.bincount(np.searchsorted(reach, u), cost, minlength=len(direct))
+    rest = np.sum(direct) - np.cumsum(direct)[:-1]
+    row = _SHARED_ROW_COST if _shares_panels(kinks) else _ROW_COST
+    best = np.argmin(degrees * (n_pairs + row * len(variances)) + rest)
+    return int(degrees[best]), float(rest[best])
 
 
 def _series(
@@ -248,7 +260,7 @@ def _direct(
     values = np.empty(len(u))
     for integral, chosen in ((_on_line, np.abs(u) == 1), (_on_plane, np.abs(u) < 1)):
         pairs = np.flatnonzero(chosen)
-        pairs = pairs[np.argsort(other[pairs], kind="stable")]  # batches of similar panels
+        pairs = pairs[np.argsort(np.abs(u[pairs]), kind="stable")]  # batches of similar panels
         start, size = 0, 1
         while start < len(pairs):
             some = pairs[start : start + size]
@@ -265,7 +277,7 @@ def _on_line(
     """Pairs with u = ±1, arguments (n, 1): integrals over x, and the nodes each took."""
     features = zip(_features(kinks, scale), _features(kinks, u * other), strict=True)
     centres, widths = (np.concatenate(both, axis=-1) for both in features)
-    x, weight = _rule(centres, widths, _LIMIT, 1.0, nodes)
+    x, weight = _rule(centres, widths, _DIRECT_LIMIT, 1.0, nodes)
     weight *= _values(function, scale * x)
     weight *= _values(function, u * other * x)
     return np.sum(weight, axis=-1), x.shape[-1]
@@ -281,10 +293,10 @@ def _on_plane(
     widths = np.where(_is_kink(kinks), 0.5 * v / np.abs(u), np.maximum(widths, 0.5 * v / np.abs(u)))
     features = zip(_features(kinks, scale), (centres, widths), strict=True)
     centres, widths = (np.concatenate(both, axis=-1) for both in features)
-    x, weight = _rule(centres, widths, _PLANE_LIMIT, 1.5, nodes)
+    x, weight = _rule(centres, widths, _DIRECT_LIMIT, 1.5, nodes)
     centres, widths = _features(kinks, v * other)
     centres = centres[:, None, :] - (u / v * x)[..., None]
-    y, inner = _rule(centres, widths[:, None, :], _PLANE_LIMIT, 3.0, nodes)
+    y, inner = _rule(centres, widths[:, None, :], _DIRECT_LIMIT, 3.0, nodes)
     inner *= _values(function, other[..., None] * (u[..., None] * x[..., None] + v[..., None] * y))
     weight *= np.sum(inner, axis=-1)
     weight *= _values(function, scale * x)
@@ -348,7 +360,8 @@ def _values(function: Function, z: Array) -> Array:
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
-    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+    out = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
 def _chunks(n_rows: int, n_columns: int) -> list[slice]:
