@@ -160,6 +160,8 @@ def _gain(arguments: argparse.Namespace) -> None:
     outputs = {k: getattr(arguments, k) for k in _WRITERS if getattr(arguments, k)}
     if len({path.resolve() for path in outputs.values()}) < len(outputs):
         raise ValueError("--figure, --csv and --json must name different files")
+    if arguments.seed < 0:
+        raise ValueError(f"--seed must be an integer >= 0, got {arguments.seed}")
     priors = Priors(
         arguments.activation,
         arguments.temperature,

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from types import NoneType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,11 +170,15 @@ def transfer_gain(
     if not isinstance(splits, Integral) or splits < 2:
         raise ValueError(f"splits must be an integer >= 2, got {splits!r}")
     tasks = CoupledTasks(source, target, priors)
-    if test is not None:
-        check_inputs(test.X, "test.X", target.n_features)
+    if not isinstance(test, (Task, NoneType)):
+        raise TypeError(f"test must be a tlnb.Task, got {type(test).__name__}")
     for name, task, least in (("target", target, LEAST_EXAMPLES), ("test", test, 2)):
-        if task is not None and task.n_examples < least:
-            raise ValueError(f"{name} must have at least {least} examples, got {task.n_examples}")
+        if task is not None:
+            check_inputs(task.X, f"{name}.X", source.n_features)
+            if task.n_examples < least:
+                raise ValueError(
+                    f"{name} must have at least {least} examples, got {task.n_examples}"
+                )
 
     chosen, evidence, coupled, prior, scratch = [], [], [], [], []
     with threadpool_limits(1):  # matrices of the target's size: threads cost more than they give
