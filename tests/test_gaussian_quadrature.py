@@ -193,7 +193,7 @@ def test_means(variance):
 )
 def test_undeclared_kinks_and_rough_functions_warn(function):
     covariances = degenerate_covariances(1.0)
-    message = r"estimated relative error of \d\.\de-\d+; declare the kinks"
+    message = r"estimated relative error of \d\.\de-\d+: the activation has kinks"
     with pytest.warns(QuadratureWarning, match=message) as seen:
         get_activation(function).kernel(*covariances)
     assert len(seen) == 1
@@ -208,7 +208,7 @@ def test_the_estimate_covers_the_error_of_an_undeclared_kink():
     expected = HARD_TANH.kernel(*covariances)
     with pytest.warns(QuadratureWarning) as seen:
         kernel = get_activation(hard_tanh).kernel(*covariances)
-    estimate = float(str(seen[0].message).split("error of ")[1].split(";")[0])
+    estimate = float(str(seen[0].message).split("error of ")[1].split(":")[0])
     scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
     error = np.max(np.abs(kernel - expected)[scale > 0] / scale[scale > 0])
     assert 1e-6 < error < 2 * estimate

@@ -19,7 +19,7 @@ inputs keep their digits. Every other activation is integrated by ``tlnb.gaussia
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +31,6 @@ from tlnb import gaussian_quadrature
 Array = NDArray[np.float64]
 
 _LARGEST_VARIANCE = 1e150  # its square is still a float64
-_CHUNK = 32_768  # entries of a kernel block worked on at a time: temporaries stay in cache
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,9 @@ class Activation:
         c_xx, c_yy = _variances(c_xx, "c_xx", ndim=1), _variances(c_yy, "c_yy", ndim=1)
         c_xy = _covariances(c_xy, (len(c_xx), len(c_yy)))
         if self._closed_form is None:
-            return gaussian_quadrature.kernel(self, self.kinks, c_xx, c_xy, c_yy)
+            return gaussian_quadrature.kernel(self, c_xx, c_xy, c_yy)
         block = np.empty(c_xy.shape)
-        for rows in _row_chunks(*c_xy.shape):
+        for rows in gaussian_quadrature.row_chunks(*c_xy.shape):
             block[rows] = self._closed_form(c_xx[rows, None], c_xy[rows], c_yy)
         return block
 
@@ -131,7 +130,7 @@ class Activation:
         if c_xx.shape != c_yy.shape:
             raise ValueError(f"c_yy must have shape {c_xx.shape} like c_xx, got {c_yy.shape}")
         if self._closed_form is None:
-            return gaussian_quadrature.kernel_diagonal(self, self.kinks, c_xx, c_xy, c_yy)
+            return gaussian_quadrature.kernel_diagonal(self, c_xx, c_xy, c_yy)
         return self._closed_form(c_xx, c_xy, c_yy)
 
     def mean(self, variance: ArrayLike) -> Array:
@@ -152,10 +151,10 @@ class Activation:
         Warns:
             QuadratureWarning: the estimated error exceeds 1e-6.
         """
-        if degree < 0:
+        if not isinstance(degree, (int, np.integer)) or degree < 0:
             raise ValueError(f"degree must be an integer >= 0, got {degree!r}")
         variance = _variances(variance, "variance")
-        return gaussian_quadrature.hermite_coefficients(self, self.kinks, variance, degree)
+        return gaussian_quadrature.hermite_coefficients(self, variance, degree)
 
 
 def get_activation(activation: str | Activation | Callable[[Array], ArrayLike]) -> Activation:
@@ -205,11 +204,6 @@ def _covariances(values: ArrayLike, shape: tuple[int, ...]) -> Array:
     if not np.isfinite(values.sum()):
         raise ValueError("c_xy must be finite, got NaN or infinite values")
     return values
-
-
-def _row_chunks(n_rows: int, n_columns: int) -> Iterator[slice]:
-    step = max(1, _CHUNK // max(n_columns, 1))
-    return (slice(start, start + step) for start in range(0, n_rows, step))
 
 
 def _gram_determinant(c_xx: Array, c_xy: Array, c_yy: Array) -> Array:

@@ -20,17 +20,19 @@ second, coarser rule. All errors are relative to sqrt(E[σ(z)²] E[σ(z')²]).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.errors import QuadratureWarning
 
+if TYPE_CHECKING:
+    from tlnb.activations import Activation
+
 Array = NDArray[np.float64]
-Function = Callable[[Array], Array]
 
 _TOLERANCE = 1e-11  # of what the series may drop
 _WARN_ABOVE = 1e-6
@@ -42,9 +44,9 @@ _PLANE_COST, _LINE_COST = 1_000_000, 20_000
 _ROW_COST, _SHARED_ROW_COST = 3_000, 100
 _LONG_SERIES_COST = 20_000_000
 _CHUNK = 32_768  # values worked on at a time: temporaries stay in cache
-_PLANE_CHUNK = 500_000
+_DIRECT_CHUNK = 500_000  # nodes
 _LIMIT = 12.0  # h_k(x) φ(x) is below 1e-16 beyond, for all k
-_DIRECT_LIMIT = 8.0
+_DIRECT_LIMIT = 8.0  # φ(x) is below 1e-14 beyond
 _FINEST = 1e-13  # shortest panel, against 1: what happens within has no weight
 _RATIO = 3.0  # of the lengths of neighbouring panels
 _WIDTH = 0.25  # shortest panel, in units of σ's argument
@@ -56,53 +58,42 @@ _CHECKED_PAIRS = 32  # of the directly integrated ones, done again with the coar
 class _Series(NamedTuple):
     """Hermite series of σ(sqrt(s) x) for several variances s, the last axis."""
 
-    scale: Array  # sqrt(s)
     norm: Array  # sqrt(E[σ²])
     coefficients: Array  # (degree + 1, ...)
     tail: Array  # t(s) / E[σ²]
     error: float  # estimated, of the coefficients, largest over the variances
 
-    def take(self, index: NDArray[np.intp]) -> _Series:
-        return _Series(
-            self.scale[index],
-            self.norm[index],
-            self.coefficients[:, index],
-            self.tail[index],
-            self.error,
-        )
 
-
-def hermite_coefficients(
-    function: Function, kinks: tuple[float, ...], variance: Array, degree: int
-) -> Array:
+def hermite_coefficients(sigma: Activation, variance: Array, degree: int) -> Array:
     """Orthonormal Hermite coefficients of σ(sqrt(variance) x), variance.shape + (degree + 1,)."""
     unique, index = np.unique(variance, return_inverse=True)
-    series = _series(function, kinks, unique, degree)
+    series = _series(sigma, unique, degree)
     _warn(series.error, stacklevel=4)
     return np.moveaxis(series.coefficients[:, index.reshape(variance.shape)], 0, -1)
 
 
-def kernel(
-    function: Function, kinks: tuple[float, ...], c_xx: Array, c_xy: Array, c_yy: Array
-) -> Array:
+def kernel(sigma: Activation, c_xx: Array, c_xy: Array, c_yy: Array) -> Array:
     """E[σ(z_i) σ(z'_j)] for variances c_xx (n,), c_yy (m,) and covariances c_xy (n, m)."""
     unique, index = np.unique(np.concatenate([c_xx, c_yy]), return_inverse=True)
     left, right = index[: len(c_xx), None], index[None, len(c_xx) :]
-    return _pairs(function, kinks, unique, left, right, c_xy)
+    return _pairs(sigma, unique, left, right, c_xy)
 
 
-def kernel_diagonal(
-    function: Function, kinks: tuple[float, ...], c_xx: Array, c_xy: Array, c_yy: Array
-) -> Array:
+def kernel_diagonal(sigma: Activation, c_xx: Array, c_xy: Array, c_yy: Array) -> Array:
     """E[σ(z_i) σ(z'_i)] for variances c_xx, c_yy and covariances c_xy, all (n,)."""
     unique, index = np.unique(np.concatenate([c_xx, c_yy]), return_inverse=True)
     left, right = index[: len(c_xx), None], index[len(c_xx) :, None]
-    return _pairs(function, kinks, unique, left, right, c_xy[:, None])[:, 0]
+    return _pairs(sigma, unique, left, right, c_xy[:, None])[:, 0]
+
+
+def row_chunks(n_rows: int, n_columns: int) -> list[slice]:
+    """Slices of the rows of an array that are small enough to be worked on in cache."""
+    step = max(1, _CHUNK // max(n_columns, 1))
+    return [slice(start, start + step) for start in range(0, n_rows, step)]
 
 
 def _pairs(
-    function: Function,
-    kinks: tuple[float, ...],
+    sigma: Activation,
     variances: Array,
     left: NDArray[np.intp],
     right: NDArray[np.intp],
@@ -113,37 +104,36 @@ def _pairs(
     if block.size == 0:
         return block
     scale = np.sqrt(variances)
-    chunks = _chunks(*c_xy.shape)
+    # slices of left and of right; a single row of right serves all of left's
+    chunks = [(rows, rows if len(right) > 1 else slice(None)) for rows in row_chunks(*c_xy.shape)]
 
-    def correlations(rows: slice) -> Array:
-        columns = right if len(right) == 1 else right[rows]
-        return _correlation(scale[left[rows]], c_xy[rows], scale[columns])
+    def correlations() -> Iterator[Array]:
+        for rows, others in chunks:
+            yield _correlation(scale[left[rows]], c_xy[rows], scale[right[others]])
 
     for most in (_MAX_DEGREE // 16, _MAX_DEGREE):
-        degree, rest = _degree(function, kinks, variances, map(correlations, chunks), most)
+        degree, rest = _degree(sigma, variances, correlations(), most)
         if rest < _LONG_SERIES_COST:
             break
-    series = _series(function, kinks, variances, degree)
+    series = _series(sigma, variances, degree)
+    a, b = series.coefficients[:, left], series.coefficients[:, right]
     # |u|^(K+1) sqrt(t t') > tolerance, with the power taken once per variance
-    power = 0.5 / len(series.coefficients)
+    power = 0.5 / (degree + 1)
     reach = series.tail**power
-    limit = _TOLERANCE ** (2 * power)
     direct = []
-    for rows in chunks:
-        u = correlations(rows)
-        columns = right if len(right) == 1 else right[rows]
-        block[rows] = _mehler(series.take(left[rows]), series.take(columns), u)
-        beyond = np.abs(u) * reach[left[rows]] * reach[columns] > limit
-        direct.append(np.flatnonzero(beyond) + rows.start * c_xy.shape[1])
-    entries = np.concatenate(direct)
-    entries = np.unravel_index(entries, c_xy.shape)
+    for (rows, others), u in zip(chunks, correlations(), strict=True):
+        block[rows] = _mehler(a[:, rows], b[:, others], u)
+        np.abs(u, out=u)
+        u *= reach[left[rows]] * reach[right[others]]
+        direct.append(np.flatnonzero(u > _TOLERANCE ** (2 * power)) + rows.start * c_xy.shape[1])
+
+    entries = np.unravel_index(np.concatenate(direct), c_xy.shape)
     i, j = (np.broadcast_to(side, c_xy.shape)[entries] for side in (left, right))
     u = _correlation(scale[i], c_xy[entries], scale[j])
-    values = _direct(function, kinks, scale[i], scale[j], u, _DIRECT_NODES)
-    block[entries] = values
+    block[entries] = values = _direct(sigma, scale[i], scale[j], u, _DIRECT_NODES)
     some = slice(None, None, 1 + len(u) // _CHECKED_PAIRS)
     i, j, u = i[some], j[some], u[some]
-    coarse = _direct(function, kinks, scale[i], scale[j], u, _COARSE_DIRECT_NODES)
+    coarse = _direct(sigma, scale[i], scale[j], u, _COARSE_DIRECT_NODES)
     difference = _ratio(np.abs(coarse - values[some]), series.norm[i] * series.norm[j])
     _warn(series.error + np.max(difference, initial=0.0), stacklevel=5)
     return block
@@ -157,8 +147,8 @@ def _correlation(scale: Array, c_xy: Array, other: Array) -> Array:
     return u
 
 
-def _mehler(left: _Series, right: _Series, u: Array) -> Array:
-    a, b = left.coefficients, right.coefficients
+def _mehler(a: Array, b: Array, u: Array) -> Array:
+    """Σ_k a[k] b[k] u^k, where a[k] and b[k] broadcast to the shape of u."""
     total, term = np.multiply(a[-1], b[-1]), np.empty(u.shape)
     for k in range(len(a) - 2, -1, -1):
         total *= u
@@ -167,8 +157,7 @@ def _mehler(left: _Series, right: _Series, u: Array) -> Array:
 
 
 def _degree(
-    function: Function,
-    kinks: tuple[float, ...],
+    sigma: Activation,
     variances: Array,
     correlations: Iterable[Array],
     most: int,
@@ -179,7 +168,7 @@ def _degree(
         The degree, and what the direct integrals of the remaining pairs are estimated to cost.
     """
     degrees = np.unique(np.geomspace(4, most, 40).astype(int))
-    series = _series(function, kinks, variances[-1:], most)
+    series = _series(sigma, variances[-1:], most)
     square = series.norm**2
     tail = _ratio(square - np.cumsum(series.coefficients[:, 0] ** 2)[degrees], square)
     tail = np.maximum(tail, 0.1 * _TOLERANCE)
@@ -191,32 +180,29 @@ def _degree(
         cost = np.where(u < 1, _PLANE_COST, _LINE_COST)
         direct += np.bincount(np.searchsorted(reach, u), cost, minlength=len(direct))
     rest = np.sum(direct) - np.cumsum(direct)[:-1]
-    row = _SHARED_ROW_COST if _shares_panels(kinks) else _ROW_COST
+    row = _SHARED_ROW_COST if _shares_panels(sigma) else _ROW_COST
     best = np.argmin(degrees * (n_pairs + row * len(variances)) + rest)
     return int(degrees[best]), float(rest[best])
 
 
-def _series(
-    function: Function, kinks: tuple[float, ...], variances: Array, degree: int
-) -> _Series:
+def _series(sigma: Activation, variances: Array, degree: int) -> _Series:
     """Hermite series up to a degree for ascending variances of shape (n,)."""
     scale = np.sqrt(variances)
     square, error = np.empty((2, len(scale)))
     coefficients = np.empty((degree + 1, len(scale)))
     step = min(1.0, 16 / np.sqrt(degree + 1))  # resolves the oscillations of h_k
-
-    shared = _shares_panels(kinks)
+    shared = _shares_panels(sigma)
 
     def integrands(rows: slice, n_nodes: int) -> tuple[Array, Array, Array]:
         finest = scale[-1:, None] if shared else scale[rows, None]
-        x, weight = _rule(*_features(kinks, finest), _LIMIT, step, n_nodes)
-        values = _values(function, scale[rows, None] * x)
+        x, weight = _rule(*_features(sigma, finest), _LIMIT, step, n_nodes)
+        values = _values(sigma, scale[rows, None] * x)
         weighted = weight * values
         return x, weighted, weighted * values
 
     x = integrands(slice(-1, None), _NODES)[0]
     polynomials = np.concatenate(list(_hermite(x, degree))) if shared else None
-    for rows in _chunks(len(scale), x.size):
+    for rows in row_chunks(len(scale), x.size):
         x, weighted, squares = integrands(rows, _NODES)
         square[rows] = np.sum(squares, axis=-1)
         if shared:
@@ -232,7 +218,6 @@ def _series(
 
     tail = _ratio(square - np.sum(coefficients**2, axis=0), square)
     return _Series(
-        scale,
         np.sqrt(square),
         coefficients,
         np.maximum(tail, np.finfo(float).eps),
@@ -248,14 +233,12 @@ def _hermite(x: Array, degree: int) -> Iterator[Array]:
         h, previous = (x * h - np.sqrt(k) * previous) / np.sqrt(k + 1), h
 
 
-def _shares_panels(kinks: tuple[float, ...]) -> bool:
+def _shares_panels(sigma: Activation) -> bool:
     """Whether the same panels in x = z / sqrt(s) serve every variance s."""
-    return not any(kinks)
+    return not any(sigma.kinks)
 
 
-def _direct(
-    function: Function, kinks: tuple[float, ...], scale: Array, other: Array, u: Array, nodes: int
-) -> Array:
+def _direct(sigma: Activation, scale: Array, other: Array, u: Array, nodes: int) -> Array:
     """E[σ(z) σ(z')] of pairs with standard deviations scale, other and correlation u, all (n,)."""
     values = np.empty(len(u))
     for integral, chosen in ((_on_line, np.abs(u) == 1), (_on_plane, np.abs(u) < 1)):
@@ -265,52 +248,56 @@ def _direct(
         while start < len(pairs):
             some = pairs[start : start + size]
             values[some], n_nodes = integral(
-                function, kinks, scale[some, None], other[some, None], u[some, None], nodes
+                sigma, scale[some, None], other[some, None], u[some, None], nodes
             )
-            start, size = start + size, max(1, _PLANE_CHUNK // n_nodes)
+            start, size = start + size, max(1, _DIRECT_CHUNK // n_nodes)
     return values
 
 
 def _on_line(
-    function: Function, kinks: tuple[float, ...], scale: Array, other: Array, u: Array, nodes: int
+    sigma: Activation, scale: Array, other: Array, u: Array, nodes: int
 ) -> tuple[Array, int]:
     """Pairs with u = ±1, arguments (n, 1): integrals over x, and the nodes each took."""
-    features = zip(_features(kinks, scale), _features(kinks, u * other), strict=True)
+    features = zip(_features(sigma, scale), _features(sigma, u * other), strict=True)
     centres, widths = (np.concatenate(both, axis=-1) for both in features)
     x, weight = _rule(centres, widths, _DIRECT_LIMIT, 1.0, nodes)
-    weight *= _values(function, scale * x)
-    weight *= _values(function, u * other * x)
+    weight *= _values(sigma, scale * x)
+    weight *= _values(sigma, u * other * x)
     return np.sum(weight, axis=-1), x.shape[-1]
 
 
 def _on_plane(
-    function: Function, kinks: tuple[float, ...], scale: Array, other: Array, u: Array, nodes: int
+    sigma: Activation, scale: Array, other: Array, u: Array, nodes: int
 ) -> tuple[Array, int]:
     """Pairs with |u| < 1, arguments (n, 1): integrals over x and y, and the nodes each took."""
     v = np.sqrt((1 - u) * (1 + u))
     # E[σ(z') | x] varies where u x meets a feature, no faster than the spread v of z' smooths it
-    centres, widths = _features(kinks, u * other)
-    widths = np.where(_is_kink(kinks), 0.5 * v / np.abs(u), np.maximum(widths, 0.5 * v / np.abs(u)))
-    features = zip(_features(kinks, scale), (centres, widths), strict=True)
+    centres, widths = _features(sigma, u * other)
+    widths = np.where(
+        np.isin(_turns(sigma), sigma.kinks),
+        0.5 * v / np.abs(u),
+        np.maximum(widths, 0.5 * v / np.abs(u)),
+    )
+    features = zip(_features(sigma, scale), (centres, widths), strict=True)
     centres, widths = (np.concatenate(both, axis=-1) for both in features)
     x, weight = _rule(centres, widths, _DIRECT_LIMIT, 1.5, nodes)
-    centres, widths = _features(kinks, v * other)
+    centres, widths = _features(sigma, v * other)
     centres = centres[:, None, :] - (u / v * x)[..., None]
     y, inner = _rule(centres, widths[:, None, :], _DIRECT_LIMIT, 3.0, nodes)
-    inner *= _values(function, other[..., None] * (u[..., None] * x[..., None] + v[..., None] * y))
+    inner *= _values(sigma, other[..., None] * (u[..., None] * x[..., None] + v[..., None] * y))
     weight *= np.sum(inner, axis=-1)
-    weight *= _values(function, scale * x)
+    weight *= _values(sigma, scale * x)
     return np.sum(weight, axis=-1), inner[0].size
 
 
-def _is_kink(kinks: tuple[float, ...]) -> NDArray[np.bool_]:
-    return np.isin(sorted({0.0, *kinks}), kinks)
+def _turns(sigma: Activation) -> Array:
+    return np.array(sorted({0.0, *sigma.kinks}))
 
 
-def _features(kinks: tuple[float, ...], scale: Array) -> tuple[Array, Array]:
+def _features(sigma: Activation, scale: Array) -> tuple[Array, Array]:
     """Where σ(scale x) turns, and the scale it turns on: arrays (n, f) from scale (n, 1)."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        centres = np.nan_to_num(np.array(sorted({0.0, *kinks})) / scale, nan=0.0)
+        centres = np.nan_to_num(_turns(sigma) / scale, nan=0.0)
         return centres, np.broadcast_to(_WIDTH / np.abs(scale), centres.shape)
 
 
@@ -350,11 +337,11 @@ def _gauss_legendre(n_nodes: int) -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(n_nodes)
 
 
-def _values(function: Function, z: Array) -> Array:
-    values = function(z)
+def _values(sigma: Activation, z: Array) -> Array:
+    values = sigma(z)
     if not np.isfinite(values).all():
         raise ValueError(
-            f"{function!r} must be finite where it is integrated, |z| <= {np.abs(z).max():.3g}"
+            f"{sigma!r} must be finite where it is integrated, |z| <= {np.abs(z).max():.3g}"
         )
     return values
 
@@ -364,16 +351,12 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
-def _chunks(n_rows: int, n_columns: int) -> list[slice]:
-    step = max(1, _CHUNK // max(n_columns, 1))
-    return [slice(start, start + step) for start in range(0, n_rows, step)]
-
-
 def _warn(error: float, stacklevel: int) -> None:
     if error > _WARN_ABOVE:
         warnings.warn(
-            f"Gaussian integrals carry an estimated relative error of {error:.1e}; declare the "
-            "kinks of the activation, Activation(name, function, kinks=(...)), or smooth it",
+            f"Gaussian integrals carry an estimated relative error of {error:.1e}: the activation "
+            "has kinks that are not declared (Activation(name, function, kinks=(...))), varies on "
+            "scales far below one, or grows too fast",
             QuadratureWarning,
             stacklevel=stacklevel,
         )
