@@ -141,6 +141,7 @@ class Activation:
         """Coefficients a_k = E[σ(sqrt(variance) x) h_k(x)], x ~ N(0, 1), k = 0, ..., degree.
 
         The h_k = He_k / sqrt(k!) are orthonormal, so that Σ_k a_k² = E[σ²] over all degrees.
+        Every activation is integrated numerically here, those with a closed-form kernel too.
 
         Returns:
             An array of shape variance.shape + (degree + 1,).

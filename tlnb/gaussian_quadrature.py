@@ -111,7 +111,7 @@ def _pairs(
         for rows, others in chunks:
             yield _correlation(scale[left[rows]], c_xy[rows], scale[right[others]])
 
-    for most in (_MAX_DEGREE // 16, _MAX_DEGREE):
+    for most in (_MAX_DEGREE // 16, _MAX_DEGREE):  # most kernels need no long series
         degree, rest = _degree(sigma, variances, correlations(), most)
         if rest < _LONG_SERIES_COST:
             break
