@@ -79,13 +79,17 @@ class Activation:
         if not np.isfinite(self.kinks).all():
             raise ValueError(f"kinks must be finite numbers, got {self.kinks}")
         probe = np.linspace(-2.9, 3.1, 6).reshape(2, 3)
-        with np.errstate(all="ignore"):
-            values = np.asarray(self.function(probe))
-        if values.shape != probe.shape or not np.isfinite(values.astype(np.float64)).all():
-            raise ValueError(
-                f"activation {self.name!r} must map an array to finite values of the same shape; "
-                f"an array of shape {probe.shape} over [-2.9, 3.1] gave {values!r}"
-            )
+        allowed = (
+            f"activation {self.name!r} must map an array to finite real values of the same shape; "
+            f"an array of shape {probe.shape} over [-2.9, 3.1] gave"
+        )
+        try:
+            with np.errstate(all="ignore"):
+                values = self(probe)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{allowed} {error!r}") from error
+        if values.shape != probe.shape or not np.isfinite(values).all():
+            raise ValueError(f"{allowed} {values!r}")
 
     def __call__(self, z: ArrayLike) -> Array:
         return np.asarray(self.function(np.asarray(z, dtype=np.float64)), dtype=np.float64)
