@@ -54,7 +54,7 @@ FORCE:
 book: _build/made
 	@echo "Running the chapters that changed and building the site (a few minutes if all did)"
 	@$(ONE_THREAD) $(BIN)/jupyter-book build --quiet $(if $(STRICT),-W --keep-going) . > /dev/null \
-	  || { echo "The book did not build: see above, and _build/html/reports"; exit 1; }
+	  || { echo "The book did not build: the cause stands above"; exit 1; }
 	@echo "The book: $(SITE) (open it in a browser, or run make serve)"
 
 test: $(INSTALLED)

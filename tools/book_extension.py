@@ -78,8 +78,10 @@ def _escape_bars(line: str) -> str:
     return "".join(part if part.startswith("`") else part.replace("|", r"\|") for part in parts)
 
 
-def _skip_tuple_fields(app, what, name, obj, skip, options) -> bool | None:
-    return True if (getattr(obj, "__doc__", "") or "").startswith("Alias for field") else None
+def _skip_generated(app, what, name, obj, skip, options) -> bool | None:
+    """Leave out what nobody wrote: fields of named tuples, scikit-learn's metadata requests."""
+    field = (getattr(obj, "__doc__", "") or "").startswith("Alias for field")
+    return True if field or re.fullmatch(r"set_\w+_request", name) else None
 
 
 def setup(app: Sphinx) -> dict:
@@ -87,5 +89,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", _add_versions)
     TocTreeCollectorWithStyles.assign_section_numbers = _number_as_files
     app.connect("autodoc-process-docstring", _plain_text_docstring, priority=400)
-    app.connect("autodoc-skip-member", _skip_tuple_fields)
+    app.connect("autodoc-skip-member", _skip_generated)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
