@@ -10,7 +10,7 @@ from tlnb import Task
 from tlnb import symbolic as sym
 from tlnb.activations import get_activation
 from tlnb.theory import franz_parisi, proportional, transfer
-from tlnb.theory.coupled import CoupledTasks
+from tlnb.theory.coupled import CoupledTasks, Priors
 
 n = sp.Symbol("n", positive=True)
 N1, T, T_s, T_t = sp.symbols("N1 T T_s T_t", positive=True)
@@ -274,7 +274,7 @@ def test_package_action_gradient_and_solution_against_sympy(activation, coupling
     np.testing.assert_allclose(np.array(gradient(*saddle), dtype=float), 0, atol=1e-8)
 
     # Away from the saddle too, with Q_st at its own stationary value.
-    tasks = CoupledTasks(source, target, activation=activation, **PRIORS)
+    tasks = CoupledTasks(source, target, Priors(activation=activation, **PRIORS))
     blocks = tasks.blocks(width, coupling)
     for D, shared in ((0.4, 0.2), (0.9, 0.5), (1.4, 0.05)):
         point = franz_parisi.expand(D, shared, blocks)

@@ -178,7 +178,7 @@ def newton(D: float, Q_tt: float, blocks: Blocks, max_iterations: int = 50) -> O
     iterations = 0
     for iterations in range(1, max_iterations + 1):  # noqa: B007
         error = np.abs(scaled).max()
-        if error < 1e-14:
+        if error < 1e-12:
             break
         jacobian = point.hessian * [[D, 1.0]]  # d gradient / d (ln D, Q_tt)
         try:
@@ -186,7 +186,8 @@ def newton(D: float, Q_tt: float, blocks: Blocks, max_iterations: int = 50) -> O
         except LinAlgError:
             break
         step *= min(1.0, 1.0 / max(abs(step[0]), abs(step[1]) / (1 + abs(Q_tt))))
-        for halving in 0.5 ** np.arange(8):
+        # Below the tolerance a step that does not help is at the rounding level: no halving then.
+        for halving in 0.5 ** np.arange(1 if error < TOLERANCE else 8):
             trial = D * np.exp(halving * step[0]), Q_tt + halving * step[1]
             try:
                 candidate = expand(*trial, blocks)
@@ -196,7 +197,7 @@ def newton(D: float, Q_tt: float, blocks: Blocks, max_iterations: int = 50) -> O
             if np.abs(residuals).max() < error:
                 (D, Q_tt), point, scaled = trial, candidate, residuals
                 break
-        else:  # no decrease: at rounding level, or stuck
+        else:
             break
     return _overlaps(D, Q_tt, point, blocks.width, iterations)
 

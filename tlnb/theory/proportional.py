@@ -224,18 +224,19 @@ class ProportionalSolution:
         """
         X = check_inputs(X, n_features=self._process.X.shape[1])
         y = None if y is None else check_labels(y, len(X))
-        e, U, projections = self._spectrum
-        G = self.temperature + self.Q * e
         parts = []
-        for part in chunks(len(X), len(e)):
-            K, k = self._process.against(X[part])
-            V = U.T @ K
-            mean = self.Q * (projections / G) @ V
-            variance = self.Q * k - self.Q**2 * np.einsum("kn,kn,k->n", V, V, 1 / G)
-            variance = np.maximum(variance, 0.0)
-            labels = None if y is None else y[part]
-            parts.append(prediction(mean, variance, np.zeros_like(mean), labels))
+        for part in chunks(len(X), len(self._spectrum.eigenvalues)):
+            projected = self._process.projected(X[part], self._spectrum)
+            parts.append(self.outcome(*projected, None if y is None else y[part]))
         return concatenate(parts)
+
+    def outcome(self, V: Array, V_squared: Array, prior: Array, y: Array | None) -> Prediction:
+        """The prediction from what `NetworkProcess.projected` returns."""
+        e, _, projections = self._spectrum
+        share = self.Q / (self.temperature + self.Q * e)  # Q G⁻¹ in the eigenbasis
+        mean = (share * projections) @ V
+        variance = self.Q * (prior - share @ V_squared)
+        return prediction(mean, np.maximum(variance, 0.0), np.zeros_like(mean), y)
 
 
 class NetworkProcess(NamedTuple):
@@ -254,11 +255,13 @@ class NetworkProcess(NamedTuple):
         c = self.variance
         return Block.of(self.X).kernel(self.activation, c, c, c, self.precision)
 
-    def against(self, X: Array) -> tuple[Array, Array]:
-        """K of shape (P, n) against new inputs (n, N0), and their K(x, x) of shape (n,)."""
+    def projected(self, X: Array, spectrum: Spectrum) -> tuple[Array, Array, Array]:
+        """V = UᵀK (P, n) against new inputs (n, N0), its square, and their K(x, x) (n,)."""
         c = self.variance
-        block = Block.between(self.X, X).kernel(self.activation, c, c, c, self.precision)
-        return block, diagonal(self.activation, squared_norms(X), c, c, self.precision)
+        K = Block.between(self.X, X).kernel(self.activation, c, c, c, self.precision)
+        V = spectrum.eigenvectors.T @ K
+        norms = squared_norms(X)
+        return V, np.square(V, out=K), diagonal(self.activation, norms, c, c, self.precision)
 
 
 def solve(
@@ -413,18 +416,12 @@ def sweep(
     """What `width_sweep` returns, as arrays of shape (len(widths),), for checked arguments."""
     spectrum = Spectrum.of(process.train_kernel(), y, temperature)
     solutions = [at_width(width, temperature, spectrum, process) for width in widths]
-    e, U, projections = spectrum
-    Q = np.array([solution.Q for solution in solutions])
-    filters = Q[:, None] / (temperature + Q[:, None] * e)  # Q G⁻¹ in the eigenbasis, (width, P)
     errors = {name: np.zeros(len(widths)) for name in AVERAGED}
-    for part in chunks(test.n_examples, len(e)):
-        K, k = process.against(test.X[part])
-        V = U.T @ K
-        means = filters * projections @ V
-        V *= V
-        variances = np.maximum(Q[:, None] * k - Q[:, None] * filters @ V, 0.0)
-        outcome = prediction(means, variances, np.zeros_like(means), test.y[part])
+    for part in chunks(test.n_examples, process.X.shape[0]):
+        projected = process.projected(test.X[part], spectrum)
+        outcomes = [solution.outcome(*projected, test.y[part]) for solution in solutions]
         for name in AVERAGED:
-            errors[name] += getattr(outcome, name).sum(-1) / test.n_examples
+            sums = np.array([getattr(outcome, name).sum() for outcome in outcomes])
+            errors[name] += sums / test.n_examples
     scalars = ("Q", "train_error", "log_evidence", "residual")
     return {name: np.array([getattr(s, name) for s in solutions]) for name in scalars} | errors
