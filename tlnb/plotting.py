@@ -39,14 +39,8 @@ _LABELS = {
     "Q_tt": "$Q_{tt'}$",
     "Q": "$Q$",
     "train_error": "training error",
-    "test_error": "test error",
-    "squared_bias": "squared bias",
-    "total_variance": "total variance",
-    "source_variance": "source variance",
-    "classification_error": "classification error",
-    "log_evidence": "log evidence",
-    "residual": "residual",
 }
+_CYCLE = [color for name, color in COLORS.items() if name != "yellow"]  # faint on white
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
@@ -57,27 +51,18 @@ def use_style() -> None:
     White, opaque background (readable in light and dark mode), text of 10 pt and more at the
     book's width of 6.4 inches, the colours of :data:`COLORS`, no upper and right spines.
     """
-    cycle = [COLORS[name] for name in COLORS if name != "yellow"]  # yellow is faint on white
     mpl.rcParams.update(
         {
             "figure.figsize": (6.4, 3.8),
             "figure.dpi": 110,
-            "savefig.dpi": 110,
             "figure.facecolor": "white",
-            "savefig.facecolor": "white",
-            "savefig.transparent": False,
-            "axes.facecolor": "white",
             "figure.constrained_layout.use": True,
-            "axes.prop_cycle": cycler(color=cycle),
+            "axes.facecolor": "white",
+            "axes.prop_cycle": cycler(color=_CYCLE),
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.grid": False,
+            "axes.titlesize": "medium",
             "font.size": 11.0,
-            "axes.titlesize": 11.0,
-            "axes.labelsize": 11.0,
-            "xtick.labelsize": 10.0,
-            "ytick.labelsize": 10.0,
-            "legend.fontsize": 10.0,
             "legend.frameon": False,
             "lines.linewidth": 1.8,
             "lines.markersize": 5.0,
@@ -172,9 +157,8 @@ def plot_coupling_curves(
     if ax is None:
         ax = plt.subplots()[1]
     positions = coupling_axis(ax, dataset.coupling.values)
-    colors = [color for name, color in COLORS.items() if name != "yellow"]
     for i, width in enumerate(dataset.width.values):
-        color = colors[i % len(colors)]
+        color = _CYCLE[i % len(_CYCLE)]
         ax.plot(
             positions,
             dataset[quantity].sel(width=width).transpose("coupling").values,
