@@ -47,6 +47,14 @@ def test_every_paper_cited_in_a_page_is_in_the_bibliography():
         assert cited <= keys, path.name
 
 
+def test_links_between_pages_lead_somewhere():
+    for path in [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]:
+        text = path.read_text(encoding="utf8")
+        links = re.findall(r"\]\(([\w./-]+\.(?:md|ipynb))(?:#[\w-]*)?\)", text)
+        missing = [link for link in links if not (path.parent / link).exists()]
+        assert not missing, path.name
+
+
 def test_repository_stands_in_one_place_and_elsewhere_agrees():
     url = repository.repository_url()
     for name, stamp in (
