@@ -1,0 +1,190 @@
+"""Break the package in one place at a time and show that the tests notice: `make mutants`.
+
+Each mutant is applied to a copy of the repository; one file of unit tests and one notebook must
+then fail, and both pass without it. A mutant that survives fails the run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Mutant(NamedTuple):
+    """``old`` stands once in ``file``; ``test`` and ``notebook`` must notice ``new`` there."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    test: str
+    notebook: str
+
+
+ACTIVATIONS, PROPORTIONAL = "tlnb/activations.py", "tlnb/theory/proportional.py"
+COUPLED, TRANSFER = "tlnb/theory/coupled.py", "tlnb/theory/transfer.py"
+MUTANTS = [
+    Mutant(
+        "constant of the arcsine kernel",
+        ACTIVATIONS,
+        "kernel *= 2.0 / np.pi",
+        "kernel *= 1.9 / np.pi",
+        "test_activations.py",
+        "01_infinite_width",
+    ),
+    Mutant(
+        "constant of the arc-cosine kernel",
+        ACTIVATIONS,
+        "kernel *= 0.5 / np.pi",
+        "kernel *= 0.52 / np.pi",
+        "test_activations.py",
+        "01_infinite_width",
+    ),
+    Mutant(
+        "sign in the stationarity equation of one task",
+        PROPORTIONAL,
+        "eigenvalues / G * (1 - squared_projections / G)",
+        "eigenvalues / G * (1 + squared_projections / G)",
+        "theory/test_proportional.py",
+        "02_proportional_limit",
+    ),
+    Mutant(
+        "variance of the one-task predictor",
+        PROPORTIONAL,
+        "self.Q * (prior - share @ V_squared)",
+        "self.Q * (prior - 0.9 * share @ V_squared)",
+        "theory/test_proportional.py",
+        "02_proportional_limit",
+    ),
+    Mutant(
+        "data term of the exact linear law",
+        "tlnb/theory/linear.py",
+        "data = x * (pull / noise).sum(axis=1)",
+        "data = 0.9 * x * (pull / noise).sum(axis=1)",
+        "theory/test_linear.py",
+        "03_exact_linear_networks",
+    ),
+    Mutant(
+        "sign in a stationarity equation of transfer",
+        "tlnb/theory/franz_parisi.py",
+        "excess / D**2) + tr_A - tr_AF - r @ Ar",
+        "excess / D**2) + tr_A + tr_AF - r @ Ar",
+        "theory/test_franz_parisi.py",
+        "05_franz_parisi_action",
+    ),
+    Mutant(
+        "the explicit Q_st",
+        "tlnb/theory/franz_parisi.py",
+        "(blocks.width / (blocks.Q_s * D) - trace_m + uWu)",
+        "(blocks.width / (blocks.Q_s * D) + trace_m + uWu)",
+        "theory/test_franz_parisi.py",
+        "05_franz_parisi_action",
+    ),
+    Mutant(
+        "variance of the coupled prior",
+        COUPLED,
+        "1 / (precision + coupling) + b**2 * c_s",
+        "1 / (precision + coupling) + b * c_s",
+        "theory/test_transfer.py",
+        "05_franz_parisi_action",
+    ),
+    Mutant(
+        "the source's part of the mean",
+        TRANSFER,
+        "mean = x * self.y_s @ known",
+        "mean = 0.9 * x * self.y_s @ known",
+        "theory/test_transfer.py",
+        "05_franz_parisi_action",
+    ),
+    Mutant(
+        "cross term of the variances",
+        TRANSFER,
+        "2 * epsilon - self.E @ W_delta",
+        "epsilon - self.E @ W_delta",
+        "theory/test_transfer.py",
+        "05_franz_parisi_action",
+    ),
+    Mutant(
+        "the matched prior",
+        COUPLED,
+        "c_t = self.covariances(coupling).c_t",
+        "c_t = self.covariances(coupling).c_s",
+        "theory/test_transfer.py",
+        "06_order_parameters",
+    ),
+]
+
+
+def copy_of_repository(folder: Path) -> Path:
+    """What git tracks, and new files it does not ignore, in ``folder``."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    for name in listed:
+        if (ROOT / name).is_file():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
+    return folder
+
+
+def passes(copy: Path, *arguments: str) -> bool:
+    """Whether pytest passes in ``copy``, whose own package is the one imported there."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest {' '.join(arguments)} did not run:\n{done.stdout[-2000:]}")
+    return done.returncode == 0
+
+
+def checks(mutant: Mutant) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """pytest's arguments for the unit test and for the notebook."""
+    notebook = "--nbval-lax", "--nbval-cell-timeout=300", f"notebooks/{mutant.notebook}.ipynb"
+    return (f"tests/{mutant.test}",), notebook
+
+
+def noticed(mutant: Mutant) -> tuple[bool, bool]:
+    """Whether the unit test and the notebook fail for this mutant."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = copy_of_repository(Path(folder))
+        path = copy / mutant.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(mutant.old) != 1:
+            raise RuntimeError(f"{mutant.file} must hold once: {mutant.old!r}")
+        path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        test, notebook = (not passes(copy, *arguments) for arguments in checks(mutant))
+        return test, notebook
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        copy = copy_of_repository(Path(folder))
+        unbroken = {arguments for mutant in MUTANTS for arguments in checks(mutant)}
+        for arguments, passed in zip(
+            unbroken, pool.map(lambda arguments: passes(copy, *arguments), unbroken), strict=True
+        ):
+            if not passed:
+                raise RuntimeError(f"{arguments[-1]} fails without any mutant")
+        print(f"{len(unbroken)} checks pass without a mutant", flush=True)
+        survived = 0
+        for mutant, found in zip(MUTANTS, pool.map(noticed, MUTANTS), strict=True):
+            verdicts = ("noticed" if yes else "SURVIVED" for yes in found)
+            report = zip((mutant.test, mutant.notebook), verdicts, strict=True)
+            print(f"{mutant.what}: " + ", ".join(f"{a} {b}" for a, b in report), flush=True)
+            survived += not all(found)
+    print(f"{len(MUTANTS) - survived} mutants caught, {survived} survived")
+    return bool(survived)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
