@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import repository
 import yaml
 
@@ -66,6 +69,34 @@ def test_repository_stands_in_one_place_and_elsewhere_agrees():
         stamped = stamp(text, URL)
         assert URL in stamped and stamp(stamped, url) == text
     assert f'REPOSITORY = "{URL}"' in repository.first_cell(URL)
+
+
+@pytest.mark.parametrize(
+    ("url", "folder", "expected"),
+    [
+        ("", "notebooks", "found"),
+        ("", "elsewhere", "ImportError: tlnb is not installed"),
+        (URL, "elsewhere", f"git+{URL}"),
+    ],
+)
+def test_first_cell_finds_installs_or_says_what_to_do(tmp_path, url, folder, expected):
+    (tmp_path / "checkout" / "notebooks").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "checkout" / "tlnb").symlink_to(ROOT / "tlnb")
+    code = f"""
+import subprocess
+subprocess.run = lambda command, check: print(command[-1])
+{repository.first_cell(url)}
+import tlnb
+print("found")
+"""
+    process = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],  # without the environment's own tlnb
+        cwd=tmp_path / ("checkout/notebooks" if folder == "notebooks" else folder),
+        text=True,
+        capture_output=True,
+    )
+    assert expected in process.stdout + process.stderr
 
 
 def test_citation_file_names_both_papers():
