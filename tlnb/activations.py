@@ -52,15 +52,22 @@ class Activation:
 
     ``activation(z)`` is σ(z) and ``activation.derivative(z)`` is σ'(z), elementwise.
 
-    Args:
-        name: what it is called in messages.
-        function: σ, vectorised: an array goes to an array of the same shape.
-        derivative: σ', vectorised; needed by gradients only, calling it when absent is a TypeError.
-        kinks: the points where σ or σ' jumps; integrals are split there.
+    Parameters
+    ----------
+    name : str
+        What it is called in messages.
+    function, derivative : callable
+        σ and σ', vectorised: an array goes to an array of the same shape. The derivative is needed
+        by gradients only; calling it when absent is a TypeError.
+    kinks : tuple of float
+        The points where σ or σ' jumps; integrals are split there.
 
-    Raises:
-        TypeError: ``function`` or ``derivative`` is not callable.
-        ValueError: ``function`` does not return finite values in the shape of its argument.
+    Raises
+    ------
+    TypeError
+        If ``function`` or ``derivative`` is not callable.
+    ValueError
+        If ``function`` does not return finite values in the shape of its argument.
     """
 
     name: str
@@ -100,20 +107,26 @@ class Activation:
     def kernel(self, c_xx: ArrayLike, c_xy: ArrayLike, c_yy: ArrayLike) -> Array:
         """E[σ(z_i) σ(z'_j)] of a block of pairs, z_i ~ N(0, c_xx[i]), z'_j ~ N(0, c_yy[j]).
 
-        Args:
-            c_xx: variances of the rows, (n,).
-            c_xy: covariances, (n, m); beyond ±sqrt(c_xx c_yy) they count as ±sqrt(c_xx c_yy).
-            c_yy: variances of the columns, (m,).
+        Parameters
+        ----------
+        c_xx, c_yy : arrays of shape (n,) and (m,)
+            Variances of the rows and columns, at most 1e150.
+        c_xy : array of shape (n, m)
+            Covariances; beyond ±sqrt(c_xx c_yy) they count as ±sqrt(c_xx c_yy).
 
-        Returns:
-            The kernel block, (n, m), without any precision.
+        Returns
+        -------
+        array of shape (n, m), without any precision
 
-        Raises:
-            ValueError: a variance is negative or above 1e150, a value is not finite, or the
-                shapes disagree.
+        Raises
+        ------
+        ValueError
+            For a variance out of range, values that are not finite, shapes that disagree.
 
-        Warns:
-            QuadratureWarning: σ has no closed form and the estimated error exceeds 1e-6.
+        Warns
+        -----
+        QuadratureWarning
+            If σ has no closed form and the estimated error exceeds 1e-6.
         """
         c_xx, c_yy = _variances(c_xx, "c_xx", ndim=1), _variances(c_yy, "c_yy", ndim=1)
         c_xy = _covariances(c_xy, (len(c_xx), len(c_yy)))
@@ -147,14 +160,8 @@ class Activation:
         The h_k = He_k / sqrt(k!) are orthonormal, so that Σ_k a_k² = E[σ²] over all degrees.
         Every activation is integrated numerically here, those with a closed-form kernel too.
 
-        Returns:
-            An array of shape variance.shape + (degree + 1,).
-
-        Raises:
-            ValueError: a variance is negative, above 1e150 or not finite, or degree is negative.
-
-        Warns:
-            QuadratureWarning: the estimated error exceeds 1e-6.
+        The result has shape variance.shape + (degree + 1,). Raises `ValueError` for a variance out
+        of range or a negative degree, warns as :meth:`kernel` does.
         """
         if not isinstance(degree, (int, np.integer)) or degree < 0:
             raise ValueError(f"degree must be an integer >= 0, got {degree!r}")
@@ -168,9 +175,12 @@ def get_activation(activation: str | Activation | Callable[[Array], ArrayLike]) 
     A bare callable is taken to have no kinks and no derivative; say ``Activation(name, function,
     derivative, kinks)`` to declare them.
 
-    Raises:
-        ValueError: an unknown name, or a callable that is not vectorised or not finite.
-        TypeError: neither a name, nor an Activation, nor a callable.
+    Raises
+    ------
+    ValueError
+        For an unknown name, or a callable that is not vectorised or not finite.
+    TypeError
+        For what is neither a name, nor an Activation, nor a callable.
     """
     if isinstance(activation, Activation):
         return activation

@@ -162,10 +162,8 @@ def _degree(
     correlations: Iterable[Array],
     most: int,
 ) -> tuple[int, float]:
-    """The degree, up to a largest one, at which series and direct integrals cost least.
-
-    Returns:
-        The degree, and what the direct integrals of the remaining pairs are estimated to cost.
+    """The degree up to ``most`` at which series and direct integrals cost least, and the cost of
+    the direct integrals that remain.
     """
     degrees = np.unique(np.geomspace(4, most, 40).astype(int))
     series = _series(sigma, variances[-1:], most)
@@ -306,13 +304,8 @@ def _rule(
 ) -> tuple[Array, Array]:
     """Nodes and weights, the normal density included, of E[f(x)], x ~ N(0, 1).
 
-    Panels are at most ``step`` long, end at the centres and shrink to the widths around them.
-
-    Args:
-        centres, widths: arrays (..., f).
-
-    Returns:
-        Two arrays (..., number of nodes) over [-limit, limit].
+    Panels are at most ``step`` long, end at the ``centres`` (..., f) and shrink to the ``widths``
+    (..., f) around them. Returns two arrays (..., number of nodes) over [-limit, limit].
     """
     widths = np.clip(widths, _FINEST, step)
     levels = int(np.ceil(np.log(step / np.min(widths, initial=step)) / np.log(_RATIO)))

@@ -83,10 +83,22 @@ class TestKernels(NamedTuple):
 
 @dataclass(frozen=True)
 class Priors:
-    """Activation, temperatures, precisions of source and target, and how the coupling acts.
+    """The networks' activation and priors, and how the coupling acts.
 
-    The meaning, defaults and errors are those of `tlnb.theory.transfer.solve`; what is None for
-    the source becomes the target's.
+    Parameters
+    ----------
+    activation : str, Activation or callable
+    temperature, weight_precision, readout_precision : float
+        T, λ0 and λ1 of the target, all > 0.
+    source_temperature, source_weight_precision, source_readout_precision : float, optional
+        Those of the source; None: as the target's.
+    coupling_scheme : {"elastic", "variance-preserving"}
+        See `weight_covariances`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown activation or scheme and numbers that are not > 0.
     """
 
     activation: str | Activation = "erf"

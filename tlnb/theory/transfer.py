@@ -16,14 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize_scalar
 
-from tlnb.activations import Activation
 from tlnb.data.task import Task
 from tlnb.theory import proportional
 from tlnb.theory.coupled import (
@@ -149,19 +148,7 @@ class TransferSolution:
 
 
 def solve(
-    source: Task,
-    target: Task,
-    *,
-    width: float,
-    coupling: float | str,
-    activation: str | Activation = "erf",
-    temperature: float = 0.01,
-    weight_precision: float = 1.0,
-    readout_precision: float = 1.0,
-    source_temperature: float | None = None,
-    source_weight_precision: float | None = None,
-    source_readout_precision: float | None = None,
-    coupling_scheme: str = "elastic",
+    source: Task, target: Task, *, width: float, coupling: float | str, **priors: Any
 ) -> TransferSolution:
     """The Franz-Parisi saddle point of a target coupled to a source.
 
@@ -175,13 +162,9 @@ def solve(
     coupling : float or "evidence"
         γ from 0, the target alone, to ``numpy.inf``, frozen source features; "evidence" takes the
         coupling of largest log evidence.
-    activation : str, Activation or callable
-    temperature, weight_precision, readout_precision : float
-        T, λ0 and λ1 of the target, all > 0.
-    source_temperature, source_weight_precision, source_readout_precision : float, optional
-        Those of the source; None: as the target's.
-    coupling_scheme : {"elastic", "variance-preserving"}
-        See `weight_covariances`.
+    **priors
+        activation, temperature, weight_precision, readout_precision, the same three numbers with
+        ``source_`` in front, coupling_scheme: see `Priors`.
 
     Notes
     -----
@@ -201,17 +184,7 @@ def solve(
     CompetingSaddlesWarning
         If the action of the source or of the target alone has further minima.
     """
-    priors = Priors(
-        activation=activation,
-        temperature=temperature,
-        weight_precision=weight_precision,
-        readout_precision=readout_precision,
-        source_temperature=source_temperature,
-        source_weight_precision=source_weight_precision,
-        source_readout_precision=source_readout_precision,
-        coupling_scheme=coupling_scheme,
-    )
-    return solution(CoupledTasks(source, target, priors), width, coupling)
+    return solution(CoupledTasks(source, target, Priors(**priors)), width, coupling)
 
 
 def check_coupling(coupling: float | str, name: str = "coupling") -> float | str:
@@ -303,15 +276,8 @@ def coupling_sweep(
     *,
     widths: Sequence[float],
     couplings: Sequence[float],
-    activation: str | Activation = "erf",
-    temperature: float = 0.01,
-    weight_precision: float = 1.0,
-    readout_precision: float = 1.0,
-    source_temperature: float | None = None,
-    source_weight_precision: float | None = None,
-    source_readout_precision: float | None = None,
-    coupling_scheme: str = "elastic",
     baseline: str | None = None,
+    **priors: Any,
 ) -> Dataset:
     """The transfer curve of two data sets: theory over widths and couplings.
 
@@ -327,8 +293,8 @@ def coupling_sweep(
         Instead of transfer, the same networks trained on the target alone: with their own prior
         ("scratch"), or with the prior variance c_t(γ) that the coupling leaves them
         ("matched-prior"), which tells regularisation from transfer.
-    others
-        As in `solve`.
+    **priors
+        As in `solve`: activation, temperature, precisions, coupling_scheme; see `Priors`.
 
     Returns
     -------
@@ -342,17 +308,7 @@ def coupling_sweep(
     ValueError, TypeError, ConvergenceError
         As `solve` does.
     """
-    priors = Priors(
-        activation=activation,
-        temperature=temperature,
-        weight_precision=weight_precision,
-        readout_precision=readout_precision,
-        source_temperature=source_temperature,
-        source_weight_precision=source_weight_precision,
-        source_readout_precision=source_readout_precision,
-        coupling_scheme=coupling_scheme,
-    )
-    tasks = CoupledTasks(source, target, priors)
+    tasks = CoupledTasks(source, target, Priors(**priors))
     return sweep(tasks, test, widths=widths, couplings=couplings, baseline=baseline)
 
 
