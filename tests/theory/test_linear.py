@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.special import gammaln, kv
-from scipy.stats import gamma, multivariate_normal, norm, ortho_group
+from scipy.stats import gamma, geninvgauss, multivariate_normal, norm, ortho_group
 
 from tlnb import ConvergenceError, Task
 from tlnb.theory import linear, proportional
@@ -133,6 +133,18 @@ def test_at_high_temperature_the_posterior_is_the_prior(width):
     )
     noise = norm.logpdf(random_task().y, 0, 1e6).sum()
     assert solution.log_evidence == pytest.approx(noise, abs=1e-10)
+
+
+@pytest.mark.parametrize("width", [1, 6, 30])
+def test_at_zero_temperature_the_law_is_a_generalised_inverse_gaussian(width):
+    task = random_task(P=6, N0=15)
+    b = task.y @ np.linalg.solve(task.X @ task.X.T / 15, task.y)
+    closed = geninvgauss((width - 6) / 2, np.sqrt(width * b), scale=np.sqrt(b / width))
+    solution = linear.solve(task, width=width, temperature=1e-11)
+    assert solution.Q == pytest.approx(closed.mean(), rel=1e-8)
+    assert solution.Q_variance == pytest.approx(closed.var(), rel=1e-7)
+    Q = np.geomspace(0.2, 5, 7)
+    np.testing.assert_allclose(solution.density(Q), closed.pdf(Q), rtol=1e-7)
 
 
 @pytest.mark.parametrize("width", [1, 4, 60])
