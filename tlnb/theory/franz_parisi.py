@@ -14,6 +14,7 @@ with the exact Hessian. Source: Ingrosso et al. (2025), with the derivation of c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_solve, cholesky, eigh, solve_triangular
 from scipy.optimize import brentq
+from threadpoolctl import ThreadpoolController
 
 from tlnb.errors import ConvergenceError
 
@@ -168,11 +170,22 @@ def _scaled(point: Expansion, D: float, Q_tt: float, width: float) -> Array:
     return point.gradient * [D**2 / (1 + abs(Q_tt)), D] / width
 
 
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def newton(D: float, Q_tt: float, blocks: Blocks, max_iterations: int = 50) -> Overlaps:
     """Solve for the saddle point near (D, Q_tt), in the unknowns ln D and Q_tt.
 
     The step is halved until the scaled residuals decrease; the caller judges ``converged``.
     """
+    # On small matrices threads gain little, and on a busy machine they wait for each other.
+    with _blas().limit(limits=1 if len(blocks.y) <= 512 else None):
+        return _newton(D, Q_tt, blocks, max_iterations)
+
+
+def _newton(D: float, Q_tt: float, blocks: Blocks, max_iterations: int) -> Overlaps:
     point = expand(D, Q_tt, blocks)
     scaled = _scaled(point, D, Q_tt, blocks.width)
     iterations = 0
