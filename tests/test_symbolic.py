@@ -9,8 +9,9 @@ import sympy as sp
 from tlnb import Task
 from tlnb import symbolic as sym
 from tlnb.activations import get_activation
+from tlnb.priors import Priors
 from tlnb.theory import franz_parisi, proportional, transfer
-from tlnb.theory.coupled import CoupledTasks, Priors
+from tlnb.theory.coupled import CoupledTasks
 
 n = sp.Symbol("n", positive=True)
 N1, T, T_s, T_t = sp.symbols("N1 T T_s T_t", positive=True)

@@ -9,8 +9,8 @@ vectors (a, c 1) see the sector [[s, n x], [xᵀ, (d - o) + n o]]. Both hold for
 is where s is P_s × P_s, x is P_s × P_t, d and o are P_t × P_t, and both are analytic in n. So every
 quantity of the replicated action is known for symbolic n, and n → 0 is a derivative.
 
-One task: Ingrosso et al. 2025 and Pacelli et al. 2023; transfer: Ingrosso et al. 2025.
-Kernels carry their readout precisions, as everywhere in the package.
+Sources: Pacelli et al. (2023) for one task, Ingrosso et al. (2025) for transfer. Kernels carry
+their readout precisions, as everywhere in the package.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sympy as sp
 
 
 def as_block(entry: object) -> sp.Matrix:
-    """Return a scalar as a 1×1 matrix, and any matrix or nested list as a sympy matrix."""
+    """A scalar as a 1×1 matrix, anything with rows as a sympy matrix."""
     return sp.Matrix(entry) if hasattr(entry, "__len__") else sp.Matrix([[entry]])
 
 
