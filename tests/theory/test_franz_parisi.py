@@ -8,8 +8,9 @@ from scipy.linalg import solve as linear_solve
 
 from tests.instances import deterministic, linear_teachers
 from tlnb import ConvergenceError, Task
+from tlnb.priors import Priors
 from tlnb.theory import franz_parisi
-from tlnb.theory.coupled import CoupledTasks, Priors
+from tlnb.theory.coupled import CoupledTasks
 from tlnb.theory.franz_parisi import Branch, expand, franz_parisi_action, frozen, newton
 
 UNEQUAL = Priors(

@@ -24,14 +24,9 @@ from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize_scalar
 
 from tlnb.data.task import Task
+from tlnb.priors import SCHEMES, Priors, weight_covariances
 from tlnb.theory import proportional
-from tlnb.theory.coupled import (
-    SCHEMES,
-    CoupledTasks,
-    Priors,
-    TestKernels,
-    weight_covariances,
-)
+from tlnb.theory.coupled import CoupledTasks, TestKernels
 from tlnb.theory.franz_parisi import Blocks, Overlaps, delta, franz_parisi_action
 from tlnb.theory.prediction import Prediction, chunks, concatenate, prediction
 from tlnb.validation import (
