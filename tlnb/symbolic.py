@@ -55,8 +55,8 @@ def integrate_readouts(
     """Log likelihood of y with the readouts integrated out one after the other.
 
     ``features`` holds σ(h_i) of example μ at [μ, i]; the network is f = features v / sqrt(N1), the
-    prior v_i ~ N(0, 1/λ1), the likelihood Π_μ N(y_μ | f_μ, T). Each step is ∫ exp(-a v²/2 + b v) dv,
-    done by sympy. No determinant enters, so that it checks `log_gaussian`.
+    prior v_i ~ N(0, 1/λ1), the likelihood Π_μ N(y_μ | f_μ, T). Each step is one sympy integral of
+    exp(-a v²/2 + b v). No determinant enters, so that it checks `log_gaussian`.
     """
     a, b, u = sp.Dummy(positive=True), sp.Dummy(real=True), sp.Dummy(real=True)
     integral = sp.integrate(sp.exp(-a * u**2 / 2 + b * u), (u, -sp.oo, sp.oo))
