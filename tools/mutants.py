@@ -30,7 +30,11 @@ class Mutant(NamedTuple):
 
 
 ACTIVATIONS, PROPORTIONAL = "tlnb/activations.py", "tlnb/theory/proportional.py"
-COUPLED, TRANSFER = "tlnb/theory/coupled.py", "tlnb/theory/transfer.py"
+PRIORS, COUPLED, TRANSFER = (
+    "tlnb/priors.py",
+    "tlnb/theory/coupled.py",
+    "tlnb/theory/transfer.py",
+)
 MUTANTS = [
     Mutant(
         "constant of the arcsine kernel",
@@ -90,7 +94,7 @@ MUTANTS = [
     ),
     Mutant(
         "variance of the coupled prior",
-        COUPLED,
+        PRIORS,
         "1 / (precision + coupling) + b**2 * c_s",
         "1 / (precision + coupling) + b * c_s",
         "theory/test_transfer.py",
