@@ -13,3 +13,11 @@ class QuadratureWarning(UserWarning):
 
 class CompetingSaddlesWarning(UserWarning):
     """The effective action has further minima beside the one that was returned."""
+
+
+class SamplingError(RuntimeError):
+    """A chain met a density that is not finite; ``state`` holds the last finite positions."""
+
+    def __init__(self, message: str, state: object) -> None:
+        super().__init__(message)
+        self.state = state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +40,15 @@ def check_width(value: object, name: str = "width") -> float:
     if not number >= 1:
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return number
+
+
+def check_count(name: str, value: object, least: int = 1) -> int:
+    """Return ``value`` if it is an integer of at least ``least``."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer >= {least}, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value}")
+    return int(value)
 
 
 def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
