@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tlnb import cli
@@ -63,20 +66,18 @@ def test_files_in_table_and_files_out(files, tmp_path, capsys):
         splits=2,
     )
     assert f"divided by {size:.4g}" in out and f"verdict: {gain.verdict} ({gain.reason})" in out
-    for value in (*gain.curve["test_error"], gain.chosen_error):
+    for value in (*gain.curve.test_error, *gain.comparisons.gain, gain.chosen_error):
         assert f"{value:.4f}" in out
-    with open(tmp_path / "c.csv", newline="") as file:
-        header, *rows = csv.reader(file)
-    np.testing.assert_allclose(
-        np.array(rows, dtype=float).T, list(gain.curve.values()), rtol=1e-9, atol=1e-12
-    )
-    assert header == list(gain.curve)
-    content = json.loads((tmp_path / "j.json").read_text())
-    assert content["verdict"] == gain.verdict and content["reason"] == gain.reason
-    assert content["curve"]["coupling"] == [0, 1, "inf"]
-    assert content["comparisons"][0]["opponent"] == "scratch"
-    np.testing.assert_allclose([float(c) for c in content["chosen"]], gain.chosen)
-    np.testing.assert_allclose([float(w) for w in content["widths"]], gain.widths)
+    close = {"rtol": 1e-9, "atol": 1e-12}
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "c.csv"), gain.curve, **close)
+    content = json.loads((tmp_path / "j.json").read_text(), parse_constant=pytest.fail)
+    assert content.keys() == vars(gain).keys()
+    for name, table in vars(gain).items():
+        if isinstance(table, pd.DataFrame):
+            read = pd.DataFrame(content[name]).replace("inf", np.inf).astype(table.dtypes)
+            pd.testing.assert_frame_equal(read, table, **close)
+        else:
+            assert content[name] == pytest.approx(table)
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "c.csv", "f.png", "j.json", "s.npz", "t.npz"
@@ -117,6 +118,11 @@ def test_digits_in_a_process_of_its_own():
     assert "verdict: " in done.stdout
 
 
+def test_digits_of_single_classes_are_as_many_as_there_are(capsys):
+    _, out, err = run(capsys, "--digits", "3|8", "3 | 5, 8", *FAST)
+    assert "source 3|8: 150 examples" in out and "32 to train, 150 to test" in out and not err
+
+
 def test_help_and_version(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
@@ -138,9 +144,16 @@ def test_help_and_version(capsys):
         (["--digits", "3|4", "3|5", "--n-target", "0"], "n_target"),
         (["--digits", "3|4"], "expected 2 arguments"),
         (["--couplings", "0,x"], "must be numbers such as 0,0.1,10,inf, got '0,x'"),
-        (["--figure", "f.gif"], "must end in .png, .svg or .pdf, got 'f.gif'"),
-        (["--csv", "same", "--json", "same"], "must name different files"),
-        (["--digits", "3|4", "3|5", "--seed", "-1"], "--seed must be an integer >= 0, got -1"),
+        (["--figure", "f.gif"], "--figure must end in .png, .svg or .pdf, got 'f.gif'"),
+        (["--csv", "same", "--json", "same"], "--csv, --json must name different files"),
+        (["--couplings", ""], "must be numbers such as 0,0.1,10,inf, got ''"),
+        (["--width", "a"], "argument --width: invalid float value: 'a'"),
+        (["--digits", "3,8|3", "3|5"], "two disjoint groups"),
+        (["--digits", "3,8,4", "3|5"], "two disjoint groups"),
+        (
+            ["--digits", "3|4", "3|5", "--seed", "-1"],
+            "seed must be an integer >= 0 or a Generator, got -1",
+        ),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
     ],
 )
@@ -168,14 +181,28 @@ def test_bad_values(files, capsys, options, message):
 def test_bad_files(files, tmp_path, capsys):
     path = tmp_path / "t.npz"
     good = path.read_bytes()
-    array = arrays(15, 1)
+    array, source = arrays(15, 1), (tmp_path / "s.npz").read_bytes()
+    assert "--source, --target, --csv must name different" in refused(
+        capsys, *files, "--csv", tmp_path / ".." / tmp_path.name / "s.npz"
+    )
+    assert (tmp_path / "s.npz").read_bytes() == source
 
     def message(**content):
         np.savez(path, **content)
         return refused(capsys, *files)
 
-    assert "must hold X and y, y missing; it has X" in message(X=array["X"])
-    assert "must hold X_test and y_test, y_test missing" in message(**array, X_test=array["X"])
+    assert "must hold X, y and may hold X_test, y_test; it holds X" in message(X=array["X"])
+    assert "it holds X, y, X_test" in message(**array, X_test=array["X"])
+    assert "it holds X, y, y_test" in message(**array, y_test=array["y"])
+    assert "X and X_test must have as many columns in both files, got [6, 6, 4]" in message(
+        **array, X_test=array["X"][:, :4], y_test=array["y"]
+    )
+    for kind in (str, complex, "datetime64[s]", "S9"):
+        wrong = array["y"].astype(int).astype(kind)
+        assert f"y must hold real numbers, got {wrong.dtype}" in message(X=array["X"], y=wrong)
+    assert "y must be at most 1e+100 in size, got 1e+200" in message(
+        X=array["X"], y=np.full(15, 1e200)
+    )
     assert "X must be a finite real array" in message(X=array["X"][0], y=[1.0])
     assert "got nan at index (0, 0)" in message(X=[[np.nan]], y=[1.0])
     assert "y must be" in message(X=array["X"], y=array["y"][:-1])
@@ -183,12 +210,17 @@ def test_bad_files(files, tmp_path, capsys):
     assert "as many columns" in message(X=array["X"][:, :4], y=array["y"])
     assert "finite mean square" in message(X=np.full((15, 6), 1e200), y=array["y"])
     assert "at least 5 examples, got 3" in message(X=array["X"][:3], y=array["y"][:3])
-    for content in (b"", b"not a zip", good[: len(good) // 2]):
-        path.write_bytes(content)
-        assert "must be an .npz file of plain arrays X, y; it is no" in refused(capsys, *files)
     position = good.index(b"y.npy") - 200
-    path.write_bytes(good[:position] + bytes(150) + good[position + 150 :])
-    assert "must be an .npz file of plain arrays X, y: " in refused(capsys, *files)
+    damaged = good[:position] + bytes(150) + good[position + 150 :]
+    for content in (b"", b"not a zip", good[: len(good) // 2], damaged):
+        path.write_bytes(content)
+        assert f"{path} must be an .npz file of plain arrays: " in refused(capsys, *files)
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (%d, 6)}"
+    for member in ("", "(" * 5000, "{'descr':", header % 10**15, header % -1, header % 7):
+        with zipfile.ZipFile(path, "w") as archive:
+            start = b"\x93NUMPY\x01\x00" + len(member).to_bytes(2, "little")
+            archive.writestr("X.npy", start + member.encode())
+        assert f"{path} must be an .npz file of plain arrays: " in refused(capsys, *files)
     np.save(tmp_path / "one.npy", array["X"])
     assert "must be an .npz file" in refused(capsys, *files[:3], tmp_path / "one.npy")
     assert "No such file" in refused(capsys, *files[:3], tmp_path / "missing.npz")
@@ -205,12 +237,20 @@ def test_unwritable_outputs_are_seen_before_the_computation(
 ):
     monkeypatch.setattr(cli, "transfer_gain", never)
     (tmp_path / "folder.png").mkdir()
-    for path in (tmp_path / "missing" / name, tmp_path / "s.npz" / name, tmp_path / "folder.png"):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    bad = (f"missing/{name}", f"s.npz/{name}", "folder.png", "loop.png", f"{'c' * 300}.png")
+    for path in (tmp_path / name for name in bad):
         err = refused(capsys, *files, f"--{kind}", path, code=4)
         assert f"{path} cannot be written: " in err
     if os.geteuid() != 0:
         (tmp_path / name).touch(mode=0o400)
         refused(capsys, *files, f"--{kind}", tmp_path / name, code=4)
+
+
+def test_what_else_the_file_holds_does_not_matter(files, tmp_path, capsys):
+    _, out, _ = run(capsys, *files, *FAST)
+    np.savez(tmp_path / "t.npz", **arrays(15, 1, 12), notes=np.array([{}]))
+    assert run(capsys, *files, *FAST) == (0, out, "")
 
 
 def test_nothing_half_written(files, tmp_path, capsys, monkeypatch):
@@ -228,6 +268,14 @@ def test_nothing_half_written(files, tmp_path, capsys, monkeypatch):
         patch.setattr(cli, "transfer_gain", fails(ConvergenceError("no saddle point:\n residual")))
         err = refused(capsys, *files, *output, code=3)
         assert "no saddle point: residual" in err
+        for code, error, message in (
+            (130, KeyboardInterrupt(), "interrupted"),
+            (2, OverflowError("inf"), "inputs, temperature or precisions too large or too small"),
+            (2, MemoryError("1 TB"), "1 TB"),
+            (2, ValueError("x " * 9999), "[...]"),
+        ):
+            patch.setattr(cli, "transfer_gain", fails(error))
+            assert message in refused(capsys, *files, *output, code=code)
     with monkeypatch.context() as patch:
         patch.setitem(cli._WRITERS, "json", fails(OSError(28, "No space left on device")))
         err = refused(capsys, *files, *FAST, *output, code=4)
@@ -250,3 +298,55 @@ def test_warnings_are_one_line_on_standard_error(files, capsys, monkeypatch):
     code, out, err = run(capsys, *files, *FAST)
     assert code == 0 and "verdict" in out
     assert err == "tlnb gain: UserWarning (3 times): further minima 0\n"
+
+
+COMMAND = [sys.executable, "-m", "tlnb.cli", "gain"]
+
+
+@pytest.mark.parametrize("options, code", [(["--help"], 0), (FAST, 0), (["--splits", "1"], 2)])
+def test_a_terminal_without_greek(files, options, code):
+    done = subprocess.run(
+        [*COMMAND, *files, *options],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == code and b"Traceback" not in done.stderr
+    assert done.stdout.isascii() and bool(done.stdout) != bool(done.stderr)
+
+
+def test_a_reader_that_leaves_early(files, tmp_path):
+    path = tmp_path / "c.csv"
+    done = subprocess.Popen(
+        [*COMMAND, *files, *FAST, "--csv", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    done.stdout.close()
+    assert (done.stderr.read(), done.wait()) == (b"", 0)
+    done.stderr.close()
+    assert path.read_text().startswith("coupling,")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_standard_output(files):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, *files, *FAST], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 4
+    assert done.stderr.startswith(b"tlnb gain: error: standard output cannot be written: ")
+
+
+@pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", -15)])
+def test_interrupted_in_the_middle(files, tmp_path, name, code):
+    outputs = ["--csv", tmp_path / "c.csv", "--json", tmp_path / "j.json"]
+    started = (
+        "import sys; from tlnb import cli; inner = cli.transfer_gain\n"
+        "def slow(*a, **o): print('started', file=sys.stderr, flush=True); return inner(*a, **o)\n"
+        "cli.transfer_gain = slow; sys.exit(cli.main())"
+    )
+    command = [sys.executable, "-c", started, "gain", *files, "--splits", "9999", *outputs]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stderr.readline() == b"started\n"
+        time.sleep(0.2)
+        process.send_signal(getattr(signal, name))
+        out, err = process.communicate()
+    assert (process.returncode, out) == (code, b"")
+    assert err == (b"tlnb gain: error: interrupted\n" if code == 130 else b"")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.npz", "t.npz"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tlnb import gain as g
@@ -42,30 +43,30 @@ def test_the_curve_is_that_of_the_sweeps(test):
                 *tasks, couplings=FEW["couplings"], **given, baseline="matched-prior"
             ).isel(width=0)
         )
-        alone.append(width_sweep(train, held_out, widths=gain.widths, temperature=0.1))
+        alone.append(width_sweep(train, held_out, widths=[20, 40, np.inf], temperature=0.1))
     error, prior = (np.array([c.test_error for c in set_]) for set_ in (curves, controls))
     scratch = np.array([a.test_error for a in alone])
     evidence = np.array([c.log_evidence for c in curves])
-    np.testing.assert_array_equal(gain.widths, [20, 40, np.inf])
-    np.testing.assert_allclose(gain.scratch_error, scratch.mean(0), rtol=1e-9)
+    np.testing.assert_array_equal(gain.scratch.width, [20, 40, np.inf])
+    np.testing.assert_allclose(gain.scratch.test_error, scratch.mean(0), rtol=1e-9)
     for name, values in (
         ("test_error", error),
-        ("matched_prior_error", prior),
         ("log_evidence", evidence),
-        ("gain_over_scratch", scratch[:, [1]] - error),
-        ("gain_over_matched_prior", prior - error),
+        ("gain_scratch", scratch[:, [1]] - error),
+        ("gain_prior", prior - error),
     ):
         np.testing.assert_allclose(gain.curve[name], values.mean(0), rtol=1e-7, atol=1e-10)
     choice = evidence.argmax(1)
-    np.testing.assert_array_equal(gain.chosen, gain.curve["coupling"][choice])
+    np.testing.assert_array_equal(gain.curve.chosen, np.bincount(choice, minlength=3))
     at_choice = error[range(4), choice]
+    np.testing.assert_allclose(gain.chosen_error, at_choice.mean(), rtol=1e-7)
     opponents = (scratch[:, 1], prior[range(4), choice], scratch[:, scratch.mean(0).argmin()])
-    for comparison, opponent in zip(gain.comparisons, opponents, strict=True):
-        np.testing.assert_allclose(comparison.gain, np.mean(opponent - at_choice), rtol=1e-7)
+    for found, opponent in zip(gain.comparisons.gain, opponents, strict=True):
+        np.testing.assert_allclose(found, np.mean(opponent - at_choice), rtol=1e-7)
     if test is None:
         assert (gain.n_train, gain.n_test, gain.fixed_test) == (16, 4, False)
         expected = np.sqrt((1 / 4 + 4 / 16) * np.var(scratch[:, 1] - at_choice, ddof=1))
-        np.testing.assert_allclose(gain.comparisons[0].standard_error, expected, rtol=1e-7)
+        np.testing.assert_allclose(gain.comparisons.standard_error[0], expected, rtol=1e-7)
     else:
         assert (gain.n_train, gain.n_test, gain.fixed_test) == (16, 200, True)
 
@@ -85,13 +86,13 @@ def test_jackknife_gives_the_error_of_a_mean():
     rng = np.random.default_rng(2)
     values = rng.standard_normal(40)
     means = np.array([rng.permutation(values)[:32].mean() for _ in range(20_000)])
-    _, error = g._gain(np.repeat(means[:, None], 3, axis=1), 32, 8, fixed_test=True)
+    _, error = g._gain(32, 8, True, np.repeat(means[:, None], 3, axis=1))
     np.testing.assert_allclose(error, values.std(ddof=1) / np.sqrt(40), rtol=0.03)
 
 
 def test_a_test_set_adds_its_sampling_error():
     per_example = np.random.default_rng(0).standard_normal(50)
-    mean, error = g._gain(np.tile(per_example, (5, 1)), 32, 8, fixed_test=True)
+    mean, error = g._gain(32, 8, True, np.tile(per_example, (5, 1)))
     np.testing.assert_allclose(mean, per_example.mean())
     np.testing.assert_allclose(error, per_example.std(ddof=1) / np.sqrt(50))
 
@@ -99,8 +100,8 @@ def test_a_test_set_adds_its_sampling_error():
 def test_a_shared_teacher_helps_a_narrow_network():
     target, test = linear_task(15, teacher(0), 5), linear_task(300, teacher(0), 6)
     gain = g.transfer_gain(SOURCE, target, test, width=40, widths=(20, 40, 200, np.inf))
-    assert gain.verdict == "helps" and (gain.chosen > 1).all()
-    assert all(c.gain > 2 * c.standard_error > 0 for c in gain.comparisons)
+    assert gain.verdict == "helps" and (gain.curve.coupling[gain.curve.chosen > 0] > 1).all()
+    assert all(c.gain > 2 * c.standard_error > 0 for c in gain.comparisons.itertuples())
 
 
 def test_frozen_features_of_a_wrong_source_hurt():
@@ -126,15 +127,15 @@ def test_at_infinite_width_nothing_is_transferred():
     # no label of the source arrives: coupled network and matched prior are the same
     noisy = linear_task(20, teacher(0), 5, noise=1.0)
     gain = g.transfer_gain(SOURCE, noisy, TEST, width=np.inf, couplings=[1])
-    np.testing.assert_array_equal(gain.curve["gain_over_matched_prior"], 0)
-    assert gain.comparisons[0].beaten and gain.verdict == "undecided"
+    np.testing.assert_array_equal(gain.curve.gain_prior, 0)
+    assert gain.comparisons.beaten[0] and gain.verdict == "undecided"
     assert gain.reason == "the matched prior explains the gain: regularisation, not transfer"
 
 
 def test_no_coupling_is_no_gain():
     gain = g.transfer_gain(SOURCE, TARGET, **(FEW | {"couplings": [0]}))
     assert gain.verdict == "undecided" and "chose no coupling" in gain.reason
-    assert gain.comparisons[0].gain == gain.comparisons[0].standard_error == 0
+    assert gain.comparisons.gain[0] == gain.comparisons.standard_error[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -149,24 +150,29 @@ def test_no_coupling_is_no_gain():
     ],
 )
 def test_the_verdict_follows_its_rule(gains, verdict, reason):
-    comparisons = tuple(g.Comparison(str(k), 0.0, gain, 1.0) for k, gain in enumerate(gains))
-    one = np.ones(1)
-    gain = g.TransferGain(5, 4, 1, False, {}, one, one, 10.0, one, 0.0, comparisons)
-    assert gain.verdict == verdict
-    assert re.search(reason, gain.reason)
+    table = {"width": (5, 5, 10), "gain": gains, "standard_error": 1}
+    comparisons = pd.DataFrame(table).assign(beaten=np.array(gains) > 2)
+    found = g._verdict(comparisons, any_coupling=True)
+    assert found[0] == verdict and re.search(reason, found[1])
 
 
 def test_test_labels_do_not_choose_the_coupling():
     wrong = Task(TEST.X, -5 * TEST.y)
     a, b = (g.transfer_gain(SOURCE, TARGET, test, **FEW) for test in (TEST, wrong))
-    np.testing.assert_array_equal(a.chosen, b.chosen)
-    np.testing.assert_array_equal(a.curve["log_evidence"], b.curve["log_evidence"])
+    np.testing.assert_array_equal(a.curve.chosen, b.curve.chosen)
+    np.testing.assert_array_equal(a.curve.log_evidence, b.curve.log_evidence)
     assert a.chosen_error < b.chosen_error
 
 
 def test_it_reproduces_by_seed():
     a, b, c = (g.transfer_gain(SOURCE, TARGET, **FEW, seed=seed) for seed in (1, 1, 2))
-    assert a.comparisons == b.comparisons != c.comparisons
+    assert a.comparisons.equals(b.comparisons) and not a.comparisons.equals(c.comparisons)
+
+
+def test_couplings_are_taken_once_in_ascending_order():
+    gain = g.transfer_gain(SOURCE, TARGET, **(FEW | {"couplings": (np.inf, 1, 0, 1)}))
+    np.testing.assert_array_equal(gain.curve.coupling, [0, 1, np.inf])
+    assert gain.curve.chosen.sum() == 4
 
 
 def test_bad_arguments():
@@ -177,6 +183,8 @@ def test_bad_arguments():
         ({"widths": [0.5]}, "widths must be .* got 0.5"),
         ({"splits": 1}, "splits must be an integer >= 2, got 1"),
         ({"splits": 2.5}, "splits must be an integer >= 2, got 2.5"),
+        ({"seed": -1}, "seed must be an integer >= 0 or a Generator, got -1"),
+        ({"seed": "a"}, "seed must be an integer >= 0 or a Generator, got 'a'"),
     ]:
         with pytest.raises(ValueError, match=message):
             g.transfer_gain(SOURCE, TARGET, **(FEW | options))
@@ -189,6 +197,13 @@ def test_bad_arguments():
         g.transfer_gain(SOURCE, Task(np.ones((9, 3)), np.ones(9)), **FEW)
     for tasks, name in [((TEST.X, TARGET), "source"), ((SOURCE, TEST.X), "target")]:
         with pytest.raises(TypeError, match=f"{name} must be a tlnb.Task, got ndarray"):
+            g.transfer_gain(*tasks, **FEW)
+    for name, tasks in {
+        "source": (Task(SOURCE.X, 1e200 * SOURCE.y), TARGET),
+        "target": (SOURCE, Task(TARGET.X, 1e200 * TARGET.y)),
+        "test": (SOURCE, TARGET, Task(TEST.X, 1e200 * TEST.y)),
+    }.items():
+        with pytest.raises(ValueError, match=rf"{name}\.y must be at most 1e\+100 in size, got \d"):
             g.transfer_gain(*tasks, **FEW)
     with pytest.raises(TypeError, match=r"test must be a tlnb\.Task, got ndarray"):
         g.transfer_gain(SOURCE, TARGET, TEST.X, **FEW)

@@ -30,31 +30,34 @@ def sweep():
     )
 
 
+def positions(couplings):
+    return plotting.coupling_axis(plt.subplots()[1], couplings)
+
+
 def test_positions_are_logarithmic_between_ends_one_decade_outside():
-    positions = plotting.coupling_positions([0, 0.01, 1, 100, np.inf])
-    np.testing.assert_allclose(positions, [-3, -2, 0, 2, 3])
-    np.testing.assert_allclose(plotting.coupling_positions([0, np.inf]), [-1, 1])
+    np.testing.assert_allclose(positions([0, 0.01, 1, 100, np.inf]), [-3, -2, 0, 2, 3])
+    np.testing.assert_allclose(positions([0, np.inf]), [-1, 1])
+    np.testing.assert_allclose(positions([0]), [-1])
 
 
 @pytest.mark.parametrize("couplings", [[], [-1.0], [np.nan, 1.0]])
-def test_positions_refuse_what_is_no_coupling(couplings):
+def test_axis_refuses_what_is_no_coupling(couplings):
     with pytest.raises(ValueError, match="couplings must be"):
-        plotting.coupling_positions(couplings)
+        positions(couplings)
 
 
 def test_positions_keep_the_order_of_couplings():
     γ = np.concatenate([[0.0], np.geomspace(3e-4, 2e5, 30), [np.inf]])
-    assert (np.diff(plotting.coupling_positions(γ)) > 0).all()
+    assert (np.diff(positions(γ)) > 0).all()
 
 
 def test_axis_labels_its_ends_and_at_most_seven_decades():
     ax = plt.subplots()[1]
-    positions = plotting.coupling_axis(ax, np.r_[0.0, np.geomspace(1e-6, 1e6, 13), np.inf])
+    at = plotting.coupling_axis(ax, np.r_[0.0, np.geomspace(1e-6, 1e6, 13), np.inf])
     labels = [tick.get_text() for tick in ax.get_xticklabels()]
     assert (labels[0], labels[-1]) == ("0", "∞")
     assert len(labels) <= 9
-    ticks = ax.get_xticks()
-    assert (ticks[0], ticks[-1]) == (positions[0], positions[-1])
+    assert (ax.get_xticks()[0], ax.get_xticks()[-1]) == (at[0], at[-1])
 
 
 def test_width_label():

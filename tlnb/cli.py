@@ -1,57 +1,47 @@
 """The ``tlnb`` command: ``tlnb gain`` measures the transfer between two data sets.
 
-A thin face of :mod:`tlnb.gain`: reads arguments and files, prints a table and a verdict, and writes
-what was asked for. Output files are opened before the computation and put in place after it, whole.
+A thin face of :mod:`tlnb.gain`: reads arguments and files, prints tables and a verdict, and writes
+what was asked for. Whether outputs can be written is tried before the computation; they are put in
+place after it, whole.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import io
 import json
 import os
 import sys
+import tempfile
+import textwrap
 import warnings
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 import tlnb
+from tlnb import gain as rules
 from tlnb.data.task import Task
 from tlnb.errors import ConvergenceError
-from tlnb.gain import COUPLINGS, Comparison, TransferGain, transfer_gain
+from tlnb.gain import COUPLINGS, PRIORS, TransferGain, transfer_gain
 from tlnb.theory.coupled import Priors
 
-EPILOG = """\
-input files:
-  .npz with arrays X (P, N0) and y (P,); the target's may hold X_test and y_test.
-  With a test set: random subsets of 80 % of the training examples, tested on it. Without: random
-  splits of the target's examples, 80 % for training and 20 % for testing.
+EPILOG = f"""\
+{rules.__doc__}
+input files: .npz with arrays X (P, N0) and y (P,) of real numbers, y = ±1 for two classes; the
+target's may hold a test set X_test, y_test.
 
-the verdict, on the mean squared test error of the network's output:
-  The coupling is the one of largest log evidence in each split; test labels do not enter.
-  helps      better by more than 2 standard errors than each of: the same width from scratch; the
-             same width with the matched prior (what the coupling does as a mere regulariser); the
-             best width from scratch, chosen on the test errors (the strongest opponent)
-  hurts      worse than scratch by more than 2 standard errors
-  undecided  otherwise, with the reason
-  Standard errors know that splits overlap: for splits the variance over splits is multiplied by
-  1/J + n_test/n_train (Nadeau and Bengio 2003); for subsets of the training part it is that of the
-  delete-d jackknife (Shao and Wu 1989) plus the sampling variance of the test set.
-
-exit codes:
-  0 a verdict was reached, whichever   2 bad usage or input
-  3 the solver did not converge        4 an output cannot be written
+exit codes: 0 a verdict was reached, whichever; 2 bad usage or input; 3 the solver did not
+converge; 4 an output cannot be written; 130 interrupted
 
 examples:
   tlnb gain --digits "3,8|4,9" "3,8|4,9" --width 50
   tlnb gain --digits "3,8|4,9" "3,8|5,9" --figure gain.svg --csv gain.csv
   tlnb gain --source s.npz --target t.npz --width 200 --couplings 0,1,10,inf --json gain.json
 """
+NPZ = ["X", "y", "X_test", "y_test"]
 
 
 class _OutputError(Exception):
@@ -67,275 +57,211 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be numbers such as 0,0.1,10,inf, got {text!r}"
-        ) from None
+        message = f"must be numbers such as 0,0.1,10,inf, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
-def _figure_path(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise argparse.ArgumentTypeError(f"must end in .png, .svg or .pdf, got {text!r}")
-    return path
+OPTIONS = {  # name: type, default, help
+    "--source": (Path, None, "an .npz file, see below"),
+    "--target": (Path, None, "the same"),
+    "--n-source": (int, None, "digits of the source (300, or 150 a class if that is less)"),
+    "--n-target": (int, None, "digits of the target (40)"),
+    "--width": (float, 200, "N1, or inf"),
+    "--activation": (str, "erf", "erf, relu, linear, ..."),
+    "--temperature": (float, PRIORS.temperature, "T"),
+    "--weight-precision": (float, 1.0, "λ0"),
+    "--readout-precision": (float, 1.0, "λ1"),
+    "--couplings": (_numbers, ",".join(f"{g:g}" for g in COUPLINGS), "from 0 to inf"),
+    "--splits": (int, 10, "at least 2"),
+    "--seed": (int, 0, "of splits and digits"),
+    "--figure": (Path, None, "write the curve as .png, .svg or .pdf"),
+    "--csv": (Path, None, "write the curve as a table"),
+    "--json": (Path, None, "write all results"),
+}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tlnb", description="Transfer learning in the proportional limit.")
     parser.add_argument("--version", action="version", version=f"tlnb {tlnb.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    gain = commands.add_parser(
-        "gain",
-        help="does a source data set help a target data set?",
-        description="The transfer curve of two data sets in the proportional limit, and a verdict.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    data = gain.add_argument_group("data (two files, or scikit-learn's digits)")
-    data.add_argument("--source", type=Path, metavar="S.npz")
-    data.add_argument("--target", type=Path, metavar="T.npz")
-    data.add_argument(
-        "--digits",
-        nargs=2,
-        metavar=("SOURCE", "TARGET"),
-        help='groups of classes, such as "3,8|4,9": 3 and 8 against 4 and 9',
-    )
-    data.add_argument("--n-source", type=int, metavar="P", help="digits of the source (300)")
-    data.add_argument("--n-target", type=int, metavar="P", help="digits of the target (40)")
-    data.add_argument(
-        "--no-scale",
-        action="store_true",
-        help="leave the inputs as they are; otherwise one factor for all of them makes the mean of "
-        "|x|²/N0 over source and target inputs 1",
-    )
-    network = gain.add_argument_group("network")
-    network.add_argument("--width", type=float, default=200, help="N1, or inf (%(default)s)")
-    network.add_argument("--activation", default="erf", help="erf, relu, linear, ... (%(default)s)")
-    network.add_argument("--temperature", type=float, default=0.1, help="T (%(default)s)")
-    network.add_argument("--weight-precision", type=float, default=1.0, help="λ0 (%(default)s)")
-    network.add_argument("--readout-precision", type=float, default=1.0, help="λ1 (%(default)s)")
-    network.add_argument(
-        "--couplings",
-        type=_numbers,
-        default=COUPLINGS,
-        metavar="γ,γ,...",
-        help="from 0 to inf (" + ",".join(f"{g:g}" for g in COUPLINGS) + ")",
-    )
-    run = gain.add_argument_group("splits and output")
-    run.add_argument("--splits", type=int, default=10, metavar="J", help="at least 2 (%(default)s)")
-    run.add_argument("--seed", type=int, default=0, help="of splits and digits (%(default)s)")
-    run.add_argument("--figure", type=_figure_path, metavar="F", help=".png, .svg or .pdf")
-    run.add_argument("--csv", type=Path, metavar="F", help="the curve")
-    run.add_argument("--json", type=Path, metavar="F", help="curve, comparisons and verdict")
+    style = argparse.RawDescriptionHelpFormatter
+    text = "does a source data set help a target data set?"
+    gain = commands.add_parser("gain", help=text, epilog=EPILOG, formatter_class=style)
+    text = 'instead of files: classes such as "3,8|4,9" "3,8|5,9", 3 and 8 against 4 and 9, ...'
+    gain.add_argument("--digits", nargs=2, metavar=("SOURCE", "TARGET"), help=text)
+    for name, (kind, default, text) in OPTIONS.items():
+        text = text if default is None else f"{text} (%(default)s)"
+        gain.add_argument(name, type=kind, default=default, help=text)
+    text = "leave the inputs as they are; else the mean of |x|²/N0 over both data sets is made 1"
+    gain.add_argument("--no-scale", action="store_true", help=text)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code (see ``tlnb gain --help``)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where a γ cannot be shown
     try:
-        arguments = _parser().parse_args(argv)
+        _gain(_parser().parse_args(argv))
     except SystemExit as stop:  # argparse has printed its message or help
         return int(stop.code or 0)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            _gain(arguments)
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted")
     except ConvergenceError as error:
         return _fail(3, error)
     except _OutputError as error:
         return _fail(4, error)
-    except (ValueError, TypeError, OSError) as error:
+    except ArithmeticError as error:
+        return _fail(2, f"inputs, temperature or precisions too large or too small: {error}")
+    except (ValueError, TypeError, OSError, MemoryError) as error:
         return _fail(2, error)
-    for name in sorted({w.category.__name__ for w in caught}):
-        messages = [str(w.message) for w in caught if w.category.__name__ == name]
-        print(f"tlnb gain: {name} ({len(messages)} times): {messages[0]}", file=sys.stderr)
     return 0
 
 
-def _fail(code: int, error: Exception) -> int:
-    print(f"tlnb gain: error: {' '.join(str(error).split())}", file=sys.stderr)
+def _fail(code: int, error: Exception | str) -> int:
+    print(f"tlnb gain: error: {textwrap.shorten(str(error), 500)}", file=sys.stderr)
     return code
 
 
 def _gain(arguments: argparse.Namespace) -> None:
-    outputs = {k: getattr(arguments, k) for k in _WRITERS if getattr(arguments, k)}
-    if len({path.resolve() for path in outputs.values()}) < len(outputs):
-        raise ValueError("--figure, --csv and --json must name different files")
-    if arguments.seed < 0:
-        raise ValueError(f"--seed must be an integer >= 0, got {arguments.seed}")
-    priors = Priors(
-        arguments.activation,
-        arguments.temperature,
-        arguments.weight_precision,
-        arguments.readout_precision,
-    )
-    source, target, test, scaling = _data(arguments)
-    with ExitStack() as stack:
-        files = {kind: stack.enter_context(_whole(path)) for kind, path in outputs.items()}
-        gain = transfer_gain(
-            source,
-            target,
-            test,
-            width=arguments.width,
-            priors=priors,
-            couplings=arguments.couplings,
-            splits=arguments.splits,
-            seed=arguments.seed,
-        )
-        for kind, path in files.items():
-            _WRITERS[kind](gain, path, outputs[kind].suffix[1:].lower())
-    print(f"source {source.name}: {source.n_examples} examples of {source.n_features} features")
-    print(f"target {target.name}: {target.n_examples} examples")
-    print(f"inputs {scaling}")
-    print(
-        f"network: {arguments.activation}, width {gain.width:g}, temperature {priors.temperature:g}"
-    )
-    print(_report(gain))
-    for kind, path in outputs.items():
-        print(f"{kind} written to {path}")
-
-
-# input
+    options = vars(arguments)
+    given = {name: path for name, path in options.items() if isinstance(path, Path)}
+    places = {kind: _place(path) for kind, path in given.items() if kind in _WRITERS}
+    if len(set(map(os.path.realpath, given.values()))) < len(given):
+        raise ValueError(f"--{', --'.join(given)} must name different files")
+    if arguments.figure and arguments.figure.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"--figure must end in .png, .svg or .pdf, got '{arguments.figure}'")
+    names = ("activation", "temperature", "weight_precision", "readout_precision")
+    priors = Priors(**{name: options[name] for name in names})
+    *tasks, scaling = _data(arguments)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        names = ("width", "couplings", "splits", "seed")
+        gain = transfer_gain(*tasks, priors=priors, **{name: options[name] for name in names})
+        _write(gain, places)
+    for name in sorted({w.category.__name__ for w in caught}):
+        messages = [str(w.message) for w in caught if w.category.__name__ == name]
+        print(f"tlnb gain: {name} ({len(messages)} times): {messages[0]}", file=sys.stderr)
+    source, target, _ = tasks
+    what = "subsets of the training examples, one test set" if gain.fixed_test else "splits"
+    table = {"index": False, "float_format": "{:.4f}".format}
+    lines = [
+        f"source {source.name}: {source.n_examples} examples of {source.n_features} features",
+        f"target {target.name}: {target.n_examples} examples",
+        f"inputs {scaling}",
+        f"network: {arguments.activation}, width {gain.width:g}, T = {priors.temperature:g}",
+        f"{arguments.splits} random {what}: {gain.n_train} to train, {gain.n_test} to test",
+        "gains: test error of the opponent minus that of the coupled network; se: standard error\n",
+        gain.curve.to_string(formatters={"coupling": "{:g}".format}, **table),
+        f"\nat the couplings chosen by evidence: test error {gain.chosen_error:.4f}\n",
+        gain.comparisons.to_string(formatters={"width": "{:g}".format}, **table),
+        f"\nverdict: {gain.verdict} ({gain.reason})",
+        *(f"{kind} written to {given[kind]}" for kind in places),
+    ]
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:  # the reader has seen enough; what is left must not be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise _OutputError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def _data(arguments: argparse.Namespace) -> tuple[Task, Task, Task | None, str]:
     """Source, target, test set if there is one, and what was done to the inputs."""
     files, sizes = (arguments.source, arguments.target), (arguments.n_source, arguments.n_target)
+    one = "the mean of |x|²/N0 over source and target is 1"
     if arguments.digits and files == (None, None):
-        tasks = _digits(arguments)
-    elif not arguments.digits and None not in files and sizes == (None, None):
-        tasks = (_read_npz(arguments.source)[0], *_read_npz(arguments.target))
-    else:
+        return *_digits(arguments), "as they are" if arguments.no_scale else f"centred, {one}"
+    if arguments.digits or None in files or sizes != (None, None):
         raise ValueError("give --source and --target, or --digits (with --n-source, --n-target)")
-    scaling = "the mean of |x|²/N0 over source and target is 1"
+    tasks = (_read_npz(arguments.source)[0], *_read_npz(arguments.target))
     if arguments.no_scale:
         return *tasks, "as they are"
-    if arguments.digits:
-        return *tasks, f"centred and scaled: {scaling}"
-    source, target, _ = tasks
-    if source.n_features != target.n_features:
-        raise ValueError(
-            f"X must have as many columns in both files, got {source.n_features} in {source.name} "
-            f"and {target.n_features} in {target.name}"
-        )
-    size = np.sqrt(np.mean(np.concatenate([source.X, target.X]) ** 2))
+    widths = [task.n_features for task in tasks if task]
+    if len(set(widths)) > 1:
+        raise ValueError(f"X and X_test must have as many columns in both files, got {widths}")
+    with np.errstate(over="ignore"):
+        size = np.sqrt(np.mean(np.concatenate([task.X for task in tasks[:2]]) ** 2))
     if not 0 < size < np.inf:
         raise ValueError(f"X must have a finite mean square > 0 to be scaled, got {size**2:g}")
-    scaled = (task and Task(task.X / size, task.y, task.ids, task.name) for task in tasks)
-    return *scaled, f"divided by {size:.4g}: {scaling}"
+    scaled = (task and Task(task.X / size, task.y, name=task.name) for task in tasks)
+    return *scaled, f"divided by {size:.4g}: {one}"
 
 
 def _digits(arguments: argparse.Namespace) -> tuple[Task, Task, Task]:
-    from tlnb.data.images import digits, transfer_tasks
+    from tlnb.data.images import digits, parse_groups, transfer_tasks
 
-    tasks = transfer_tasks(
-        digits(),
-        *arguments.digits,
-        n_source=300 if arguments.n_source is None else arguments.n_source,
-        n_target=40 if arguments.n_target is None else arguments.n_target,
-        n_test=300,
-        normalize=not arguments.no_scale,
-        seed=arguments.seed,
-    )
+    # with 75 of a class for the source and 75 for the test some of its 174 and more are left
+    most = [min(300, 150 * min(map(len, parse_groups(text)))) for text in arguments.digits]
+    sizes = {"n_source": most[0], "n_target": 40, "n_test": most[1]}
+    sizes |= {k: n for k, n in vars(arguments).items() if k in sizes and n is not None}
+    options = {"normalize": not arguments.no_scale, "seed": arguments.seed}
+    tasks = transfer_tasks(digits(), *arguments.digits, **sizes, **options)
     return tasks.source, tasks.target, tasks.test
 
 
 def _read_npz(path: Path) -> tuple[Task, Task | None]:
     """The task of a file, and its test set if it holds one."""
-    allowed = f"{path} must be an .npz file of plain arrays X, y"
     with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError(f"{allowed}; it is no (whole) zip archive")
-        file.seek(0)
         try:
-            arrays = dict(np.load(file, allow_pickle=False))
-        except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{allowed}: {error}") from error
-    for pair in (("X", "y"), ("X_test", "y_test")):
-        missing = [key for key in pair if key not in arrays]
-        if missing and (len(missing) == 1 or pair[0] == "X"):
-            raise ValueError(
-                f"{path} must hold {' and '.join(pair)}, {' and '.join(missing)} missing; "
-                f"it has {', '.join(arrays) or 'nothing'}"
-            )
+            with zipfile.ZipFile(file) as archive:
+                held = {member.removesuffix(".npy"): member for member in archive.namelist()}
+                mine = [name for name in NPZ if name in held]
+                arrays = {n: np.lib.format.read_array(archive.open(held[n])) for n in mine}
+        except Exception as error:  # whatever a foreign or damaged file may cause
+            raise ValueError(f"{path} must be an .npz file of plain arrays: {error}") from error
+    if mine not in (NPZ, NPZ[:2]):
+        holds = ", ".join(held) or "nothing"
+        raise ValueError(f"{path} must hold X, y and may hold X_test, y_test; it holds {holds}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{path}: {name} must hold real numbers, got {array.dtype}")
     try:
         task = Task(arrays["X"], arrays["y"], name=str(path))
-        test = Task(arrays["X_test"], arrays["y_test"]) if "X_test" in arrays else None
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from error
-    return task, test
+        return task, Task(arrays["X_test"], arrays["y_test"]) if len(mine) == 4 else None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-# output
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Yield a new file beside ``path``, which replaces it when all went well."""
-    final = path.resolve()
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+def _place(path: Path) -> Path:
+    """Where to write ``path``, once it is known that one can."""
     try:
+        final = path.resolve()
         if final.exists() and not (final.is_file() and os.access(final, os.W_OK)):
             raise OSError("not a writable file")
-        temporary.touch(exist_ok=False)
-    except OSError as error:
-        raise _OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        tempfile.TemporaryFile(dir=final.parent).close()
+        return final
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        message = getattr(error, "strerror", None) or error
+        raise _OutputError(f"{path} cannot be written: {message}") from error
+
+
+def _write(gain: TransferGain, places: dict[str, Path]) -> None:
+    """Write all outputs beside their places, then move them there."""
+    new = {k: path.with_name(f".tlnb-{os.getpid()}-{k}{path.suffix}") for k, path in places.items()}
     try:
-        yield temporary
-        os.replace(temporary, final)
+        for kind, path in new.items():
+            _WRITERS[kind](gain, path)
+        for kind, path in places.items():
+            os.replace(new[kind], path)
     except OSError as error:  # a full disk, a directory that vanished
         raise _OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for path in new.values():
+            path.unlink(missing_ok=True)
 
 
-def _report(gain: TransferGain) -> str:
-    splits = len(gain.chosen)
-    what = "subsets of the training examples, one test set" if gain.fixed_test else "splits"
-    lines = [
-        f"{splits} random {what}: {gain.n_train} to train, {gain.n_test} to test",
-        "",
-        "gains: test error of the opponent minus that of the coupled network, ± standard error",
-        "",
-        "coupling  test error   gain over scratch  over matched prior  log evidence  chosen",
-    ]
-    for g, error, gain_s, se_s, gain_p, se_p, _, evidence in zip(*gain.curve.values(), strict=True):
-        lines.append(
-            f"{g:8g}  {error:10.4f}  {gain_s:8.4f} ± {se_s:6.4f}   {gain_p:8.4f} ± {se_p:6.4f}  "
-            f"{evidence:12.3f}  {np.sum(gain.chosen == g):>3d}/{splits}"
-        )
-    lines += ["", f"at the couplings chosen by evidence: test error {gain.chosen_error:.4f}"]
-    for c, width in zip(gain.comparisons, (gain.width, gain.width, gain.best_width), strict=True):
-        lines.append(
-            f"  {c.opponent + f' (width {width:g})':<27} {c.test_error:.4f}, "
-            f"gain {c.gain:7.4f} ± {c.standard_error:.4f}"
-        )
-    return "\n".join([*lines, "", f"verdict: {gain.verdict} ({gain.reason})"])
+def _write_csv(gain: TransferGain, path: Path) -> None:
+    gain.curve.to_csv(path, index=False)
 
 
-def _write_csv(gain: TransferGain, path: Path, _: str) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(gain.curve)
-        writer.writerows(np.transpose(list(gain.curve.values())).tolist())
+def _write_json(gain: TransferGain, path: Path) -> None:
+    text = json.dumps(vars(gain), indent=1, default=lambda table: table.to_dict("list"))
+    path.write_text(text.replace("Infinity", '"inf"') + "\n", encoding="utf-8")  # not in JSON
 
 
-def _plain(value: object) -> object:
-    """What JSON can hold; infinity, which it cannot, becomes the string "inf"."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (tuple, list, np.ndarray)):
-        return [_plain(entry) for entry in np.asarray(value, dtype=object).tolist()]
-    if isinstance(value, Comparison):
-        return vars(value)
-    return "inf" if value == np.inf else value
-
-
-def _write_json(gain: TransferGain, path: Path, _: str) -> None:
-    content = {"verdict": gain.verdict, "reason": gain.reason} | _plain(vars(gain))
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _write_figure(gain: TransferGain, path: Path, suffix: str) -> None:
+def _write_figure(gain: TransferGain, path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -344,23 +270,17 @@ def _write_figure(gain: TransferGain, path: Path, suffix: str) -> None:
     with rc_context():
         plotting.use_style()
         figure = Figure()
-        ax = figure.add_subplot()
-        curve = {
-            name: values[np.argsort(gain.curve["coupling"])] for name, values in gain.curve.items()
-        }
-        x = plotting.coupling_axis(ax, curve["coupling"])
-        bars = 2 * curve["gain_over_scratch_se"]
+        ax, curve = figure.add_subplot(), gain.curve
+        x = plotting.coupling_axis(ax, curve.coupling)
         label = "coupled (± 2 s.e. of the gain over scratch)"
-        ax.errorbar(x, curve["test_error"], bars, marker="o", label=label)
-        ax.plot(x, curve["matched_prior_error"], marker="s", linestyle="--", label="matched prior")
-        scratch, _, best = gain.comparisons
-        ax.axhline(scratch.test_error, color="C2", linestyle="-.", label="scratch")
-        label = f"best width from scratch ({gain.best_width:g})"
-        ax.axhline(best.test_error, color="C3", linestyle=":", label=label)
-        ax.set_ylabel("test error")
-        ax.set_title(f"width {gain.width:g}: {gain.verdict}")
+        ax.errorbar(x, curve.test_error, 2 * curve.se_scratch, marker="o", label=label)
+        ax.plot(x, curve.test_error + curve.gain_prior, "s--", label="matched prior")
+        for k, style in ((0, "C2-."), (2, "C3:")):
+            label, width, error = gain.comparisons.iloc[k, :3]
+            ax.plot(x[[0, -1]], [error, error], style, label=f"{label} (width {width:g})")
+        ax.set(ylabel="test error", title=f"width {gain.width:g}: {gain.verdict}")
         figure.legend(loc="outside lower center", ncols=2)
-        figure.savefig(path, format=suffix)
+        figure.savefig(path)
 
 
 _WRITERS = {"csv": _write_csv, "json": _write_json, "figure": _write_figure}

@@ -27,10 +27,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
-from types import NoneType
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -46,79 +47,37 @@ WIDTHS = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, np.inf)
 PRIORS = Priors(temperature=0.1)
 TRAIN_SHARE = 0.8
 LEAST_EXAMPLES = 5  # so that both parts of an 80 : 20 split hold one
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The mean gain over one opponent: its test error minus that of the coupled network."""
-
-    opponent: str
-    test_error: float
-    gain: float
-    standard_error: float
-
-    @property
-    def beaten(self) -> bool:
-        """The gain exceeds two standard errors."""
-        return self.gain > 2 * self.standard_error
+LARGEST_LABEL = 1e100  # so that squared errors are finite
 
 
 @dataclass(frozen=True, eq=False)
 class TransferGain:
-    """The transfer curve of two tasks and the verdict.
+    """The verdict and the tables it rests on.
 
     Attributes
     ----------
+    verdict, reason : "helps", "hurts" or "undecided" by the rule of the module, and why.
     width : N1. n_train, n_test : examples in each split. fixed_test : whether one test set served
         all splits.
-    curve : arrays of shape (C,) by name, averaged over splits: coupling, test_error, log_evidence,
-        matched_prior_error, gain_over_scratch and gain_over_matched_prior with their standard
-        errors (the same names with _se).
-    widths, scratch_error : (W,), test error from scratch at each width tried.
-    best_width : the width of least scratch_error.
-    chosen : (J,), the coupling that the evidence chose in each split.
-    chosen_error : test error at the chosen couplings.
-    comparisons : with scratch, the matched prior and the best width, at the chosen couplings.
+    chosen_error : test error at the couplings that the evidence chose.
+    comparisons : table over the opponents scratch, matched prior and best width, at the chosen
+        couplings: opponent, width, test_error, gain, standard_error, beaten (the gain exceeds 2 s).
+    curve : table over the couplings, ascending, averaged over splits: coupling, test_error, the
+        gains over scratch and matched prior with standard errors (gain_scratch, se_scratch,
+        gain_prior, se_prior), log_evidence, chosen (by the evidence, in how many splits).
+    scratch : table over the widths tried from scratch: width, test_error.
     """
 
+    verdict: str
+    reason: str
     width: float
     n_train: int
     n_test: int
     fixed_test: bool
-    curve: dict[str, Array]
-    widths: Array
-    scratch_error: Array
-    best_width: float
-    chosen: Array
     chosen_error: float
-    comparisons: tuple[Comparison, Comparison, Comparison]
-
-    @property
-    def verdict(self) -> str:
-        """``"helps"``, ``"hurts"`` or ``"undecided"``, by the rule of the module."""
-        if all(comparison.beaten for comparison in self.comparisons):
-            return "helps"
-        scratch = self.comparisons[0]
-        return "hurts" if scratch.gain < -2 * scratch.standard_error else "undecided"
-
-    @property
-    def reason(self) -> str:
-        """What the verdict rests on, in words."""
-        scratch, prior, _ = self.comparisons
-        if self.verdict == "helps":
-            return "better than scratch, matched prior and best width by more than 2 s.e."
-        if self.verdict == "hurts":
-            return "worse than scratch at the same width by more than 2 s.e."
-        if not self.chosen.any():
-            return "the evidence chose no coupling: the network is that from scratch"
-        if not scratch.beaten:
-            return "the difference from scratch at the same width is within 2 s.e."
-        if not prior.beaten:
-            return "the matched prior explains the gain: regularisation, not transfer"
-        return (
-            f"width {self.best_width:g} from scratch explains the gain: the coupling repairs the "
-            f"width {self.width:g}"
-        )
+    comparisons: pd.DataFrame
+    curve: pd.DataFrame
+    scratch: pd.DataFrame
 
 
 def transfer_gain(
@@ -138,7 +97,7 @@ def transfer_gain(
     Parameters
     ----------
     source, target : Task
-        Inputs (P_s, N0) and (P_t, N0), P_t ≥ 5.
+        Inputs (P_s, N0) and (P_t, N0), P_t ≥ 5; labels up to 1e100.
     test : Task, optional
         At least two test examples of the target; without it the target's own are split.
     width : float
@@ -161,78 +120,76 @@ def transfer_gain(
         If the saddle point cannot be found at one of the couplings.
     """
     width = check_width(width)
-    couplings = np.array(
-        [check_nonnegative("couplings", g, allow_infinite=True) for g in couplings]
-    )
     widths = np.unique([width, *(check_width(w, "widths") for w in widths)])
-    if len(couplings) == 0:
+    couplings = [check_nonnegative("couplings", g, allow_infinite=True) for g in couplings]
+    if not couplings:
         raise ValueError("couplings must name at least one, got none")
     if not isinstance(splits, Integral) or splits < 2:
         raise ValueError(f"splits must be an integer >= 2, got {splits!r}")
-    tasks = CoupledTasks(source, target, priors)
-    if not isinstance(test, (Task, NoneType)):
-        raise TypeError(f"test must be a tlnb.Task, got {type(test).__name__}")
-    for name, task, least in (("target", target, LEAST_EXAMPLES), ("test", test, 2)):
-        if task is not None:
-            check_inputs(task.X, f"{name}.X", source.n_features)
-            if task.n_examples < least:
-                raise ValueError(
-                    f"{name} must have at least {least} examples, got {task.n_examples}"
-                )
+    if not isinstance(seed, np.random.Generator) and not (isinstance(seed, Integral) and seed >= 0):
+        raise ValueError(f"seed must be an integer >= 0 or a Generator, got {seed!r}")
+    least = {"source": (source, 1), "target": (target, LEAST_EXAMPLES), "test": (test, 2)}
+    for name, (task, n) in list(least.items())[: 2 if test is None else 3]:
+        if not isinstance(task, Task):
+            raise TypeError(f"{name} must be a tlnb.Task, got {type(task).__name__}")
+        check_inputs(task.X, f"{name}.X", source.n_features)
+        if task.n_examples < n:
+            raise ValueError(f"{name} must have at least {n} examples, got {task.n_examples}")
+        if (size := np.abs(task.y).max()) > LARGEST_LABEL:
+            raise ValueError(f"{name}.y must be at most {LARGEST_LABEL:g} in size, got {size:g}")
 
-    chosen, evidence, coupled, prior, scratch = [], [], [], [], []
+    couplings, tasks = np.unique(couplings), CoupledTasks(source, target, priors)
+    evidence, coupled, prior, scratch = [], [], [], []
     with threadpool_limits(1):  # matrices of the target's size: threads cost more than they give
         for train, held_out in _splits(target, test, splits, np.random.default_rng(seed)):
             mine = tasks.with_target(train)
             networks = [solution(mine, width, g) for g in couplings]
             evidence.append([network.log_evidence for network in networks])
-            chosen.append(int(np.argmax(evidence[-1])))
             coupled.append(_errors(networks, held_out))
             prior.append(_errors([_alone(mine, g, [width])[0] for g in couplings], held_out))
             scratch.append(_errors(_alone(mine, 0.0, widths), held_out))
-    every = np.arange(splits)
     coupled, prior, scratch = map(np.array, (coupled, prior, scratch))  # (J, C or W, n_test)
 
-    def gain(opponent: Array, network: Array) -> tuple[float, float]:
-        deleted = target.n_examples - train.n_examples
-        return _gain(opponent - network, train.n_examples, deleted, test is not None)
-
-    network = coupled[every, chosen]
-    scratch_error = scratch.mean(axis=(0, 2))
-    best = int(np.argmin(scratch_error))
-    same = scratch[:, np.searchsorted(widths, width)]
+    n_train, n_test = train.n_examples, held_out.n_examples
+    gain = partial(_gain, n_train, target.n_examples - n_train, test is not None)
+    chosen = np.arange(splits), np.argmax(evidence, axis=1)
+    network, same = coupled[chosen], scratch[:, np.searchsorted(widths, width)]
+    alone = pd.DataFrame({"width": widths, "test_error": scratch.mean(axis=(0, 2))})
+    best = int(alone.test_error.argmin())
     opponents = {
-        "scratch": same,
-        "matched prior": prior[every, chosen],
-        "best width": scratch[:, best],
+        "scratch": (width, same),
+        "matched prior": (width, prior[chosen]),
+        "best width": (widths[best], scratch[:, best]),
     }
-    over_scratch = np.array([gain(same, c) for c in coupled.swapaxes(0, 1)]).T
-    over_prior = np.array([gain(prior[:, k], coupled[:, k]) for k in range(len(couplings))]).T
-    return TransferGain(
-        width,
-        train.n_examples,
-        held_out.n_examples,
-        test is not None,
-        curve={
-            "coupling": couplings,
-            "test_error": coupled.mean(axis=(0, 2)),
-            "gain_over_scratch": over_scratch[0],
-            "gain_over_scratch_se": over_scratch[1],
-            "gain_over_matched_prior": over_prior[0],
-            "gain_over_matched_prior_se": over_prior[1],
-            "matched_prior_error": prior.mean(axis=(0, 2)),
-            "log_evidence": np.mean(evidence, axis=0),
-        },
-        widths=widths,
-        scratch_error=scratch_error,
-        best_width=float(widths[best]),
-        chosen=couplings[chosen],
-        chosen_error=float(network.mean()),
-        comparisons=tuple(
-            Comparison(name, float(errors.mean()), *gain(errors, network))
-            for name, errors in opponents.items()
-        ),
-    )
+    comparisons = pd.DataFrame(
+        [(k, N1, errors.mean(), *gain(errors - network)) for k, (N1, errors) in opponents.items()],
+        columns=["opponent", "width", "test_error", "gain", "standard_error"],
+    ).assign(beaten=lambda table: table.gain > 2 * table.standard_error)
+    curve = pd.DataFrame({"coupling": couplings, "test_error": coupled.mean(axis=(0, 2))})
+    curve["gain_scratch"], curve["se_scratch"] = gain(same[:, None] - coupled)
+    curve["gain_prior"], curve["se_prior"] = gain(prior - coupled)
+    curve["log_evidence"] = np.mean(evidence, axis=0)
+    curve["chosen"] = np.bincount(chosen[1], minlength=len(couplings))
+    verdict = _verdict(comparisons, bool(couplings[chosen[1]].any()))
+    sizes = n_train, n_test, test is not None
+    return TransferGain(*verdict, width, *sizes, float(network.mean()), comparisons, curve, alone)
+
+
+def _verdict(comparisons: pd.DataFrame, any_coupling: bool) -> tuple[str, str]:
+    """The verdict by the rule of the module, and the reason in words."""
+    scratch, prior, best = comparisons.itertuples()
+    if comparisons.beaten.all():
+        return "helps", "better than scratch, matched prior and best width by more than 2 s.e."
+    if scratch.gain < -2 * scratch.standard_error:
+        return "hurts", "worse than scratch at the same width by more than 2 s.e."
+    if not any_coupling:
+        return "undecided", "the evidence chose no coupling: the network is that from scratch"
+    if not scratch.beaten:
+        return "undecided", "the difference from scratch at the same width is within 2 s.e."
+    if not prior.beaten:
+        return "undecided", "the matched prior explains the gain: regularisation, not transfer"
+    repairs = f"the coupling repairs the width {scratch.width:g}"
+    return "undecided", f"width {best.width:g} from scratch explains the gain: {repairs}"
 
 
 def _alone(
@@ -246,11 +203,10 @@ def _alone(
 def _splits(
     target: Task, test: Task | None, splits: int, rng: np.random.Generator
 ) -> Iterator[tuple[Task, Task]]:
-    n = target.n_examples
-    n_train = round(TRAIN_SHARE * n)
+    n_train = round(TRAIN_SHARE * target.n_examples)
     for _ in range(splits):
-        order = rng.permutation(n)
-        train, rest = (Task(target.X[rows], target.y[rows]) for rows in np.split(order, [n_train]))
+        order = np.split(rng.permutation(target.n_examples), [n_train])
+        train, rest = (Task(target.X[rows], target.y[rows]) for rows in order)
         yield train, rest if test is None else test
 
 
@@ -260,14 +216,14 @@ def _errors(networks: Sequence[TransferSolution | ProportionalSolution], test: T
 
 
 def _gain(
-    differences: Array, n_train: int, n_deleted: int, fixed_test: bool
-) -> tuple[float, float]:
-    """Mean and standard error of gains of shape (J, n_test), by the rules of the module."""
-    splits, n_test = differences.shape
-    between = differences.mean(axis=1).var(ddof=1)
+    n_train: int, n_deleted: int, fixed_test: bool, differences: Array
+) -> tuple[Array, Array]:
+    """Mean and standard error of gains of shape (J, ..., n_test), by the rules of the module."""
+    splits, n_test = differences.shape[0], differences.shape[-1]
+    between = differences.mean(axis=-1).var(axis=0, ddof=1)
     if fixed_test:
-        within = differences.mean(axis=0).var(ddof=1) / n_test
+        within = differences.mean(axis=0).var(axis=-1, ddof=1) / n_test
         variance = n_train / n_deleted * between + within
     else:
         variance = (1 / splits + n_test / n_train) * between
-    return float(differences.mean()), float(np.sqrt(variance))
+    return differences.mean(axis=(0, -1)), np.sqrt(variance)

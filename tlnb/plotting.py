@@ -6,6 +6,7 @@ scratch) and γ = ∞ (frozen source features) stand one step outside the finite
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -32,17 +33,10 @@ COLORS = {
 }
 """The colours of Okabe and Ito, told apart with any common colour vision, by name."""
 
-_LABELS = {
-    "Q_s": "$Q_s$",
-    "Q_t": "$Q_t$",
-    "Q_st": "$Q_{st}$",
-    "Q_tt": "$Q_{tt'}$",
-    "Q": "$Q$",
-    "train_error": "training error",
-}
 _CYCLE = [color for name, color in COLORS.items() if name != "yellow"]  # faint on white
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LABELS = {"Q_st": "$Q_{st}$", "Q_tt": "$Q_{tt'}$", "train_error": "training error"}
 
 
 def use_style() -> None:
@@ -51,67 +45,40 @@ def use_style() -> None:
     White, opaque background (readable in light and dark mode), text of 10 pt and more at the
     book's width of 6.4 inches, the colours of :data:`COLORS`, no upper and right spines.
     """
-    mpl.rcParams.update(
-        {
-            "figure.figsize": (6.4, 3.8),
-            "figure.dpi": 110,
-            "figure.facecolor": "white",
-            "figure.constrained_layout.use": True,
-            "axes.facecolor": "white",
-            "axes.prop_cycle": cycler(color=_CYCLE),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": "medium",
-            "font.size": 11.0,
-            "legend.frameon": False,
-            "lines.linewidth": 1.8,
-            "lines.markersize": 5.0,
-            "errorbar.capsize": 2.5,
-            "image.cmap": "cividis",
-        }
-    )
+    mpl.rc("figure", figsize=(6.4, 3.8), dpi=110, facecolor="white")
+    mpl.rc("figure.constrained_layout", use=True)
+    mpl.rc("axes", facecolor="white", prop_cycle=cycler(color=_CYCLE), titlesize="medium")
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("font", size=11.0)
+    mpl.rc("legend", frameon=False)
+    mpl.rc("lines", linewidth=1.8, markersize=5.0)
+    mpl.rc("errorbar", capsize=2.5)
+    mpl.rc("image", cmap="cividis")
 
 
-def coupling_positions(couplings: ArrayLike) -> NDArray[np.float64]:
-    """Return where couplings stand on the axis, an array of the shape of ``couplings``.
+def coupling_axis(ax: Axes, couplings: ArrayLike) -> NDArray[np.float64]:
+    """Make the x axis of ``ax`` one for couplings from 0 to infinity; return their positions.
 
-    Finite ones at log10 γ; 0 and ∞ one unit (a decade) before the least and after the largest of
-    them. With no finite coupling among them, 0 stands at -1 and ∞ at 1.
-
-    Raises
-    ------
-    ValueError
-        If a coupling is negative or NaN, or there is none.
+    Whole decades carry labels, as do the ends "0" and "∞" where they occur; dotted lines set the
+    ends apart. ValueError if a coupling is negative or NaN, or there is none.
     """
     γ = np.asarray(couplings, dtype=np.float64)
     if γ.size == 0 or not (γ >= 0).all():
         raise ValueError(f"couplings must be one or more numbers from 0 to infinity, got {γ}")
-    low, high = _finite_range(γ)
     finite = (γ > 0) & np.isfinite(γ)
-    logs = np.log10(γ, where=finite, out=np.zeros_like(γ))
-    return np.where(finite, logs, np.where(γ == 0, low - 1.0, high + 1.0))
-
-
-def coupling_axis(ax: Axes, couplings: ArrayLike, *, label: str = r"coupling $\gamma$") -> NDArray:
-    """Make the x axis of ``ax`` one for couplings from 0 to infinity; return their positions.
-
-    Whole decades carry labels, as do the ends "0" and "∞" where they occur; dotted lines set the
-    ends apart from the logarithmic stretch between them.
-    """
-    γ = np.asarray(couplings, dtype=np.float64)
-    positions = coupling_positions(γ)
-    low, high = _finite_range(γ)
+    logs = np.log10(γ[finite])
+    low, high = (logs.min(), logs.max()) if logs.size else (0.0, 0.0)
+    positions = np.where(γ == 0, low - 1.0, high + 1.0)
+    positions[finite] = logs
     decades = np.arange(np.ceil(low), np.floor(high) + 1)
     decades = decades[:: int(np.ceil(len(decades) / 7)) or 1]
     ticks = [(k, f"$10^{{{k:.0f}}}$") for k in decades]
-    if (γ == 0).any():
-        ticks.insert(0, (low - 1.0, "0"))
-        ax.axvline(low - 0.5, color="0.8", linestyle=":", linewidth=1.0, zorder=0)
-    if np.isinf(γ).any():
-        ticks.append((high + 1.0, "∞"))
-        ax.axvline(high + 0.5, color="0.8", linestyle=":", linewidth=1.0, zorder=0)
-    ax.set_xticks(*zip(*ticks, strict=True))
-    ax.set_xlabel(label)
+    for there, edge, step, label in ((γ == 0, low, -1, "0"), (np.isinf(γ), high, 1, "∞")):
+        if there.any():
+            ticks.append((edge + step, label))
+            ax.axvline(edge + step / 2, color="0.8", linestyle=":", linewidth=1.0, zorder=0)
+    ax.set_xticks(*zip(*sorted(ticks), strict=True))
+    ax.set_xlabel(r"coupling $\gamma$")
     return positions
 
 
@@ -135,55 +102,30 @@ def plot_coupling_curves(
 
     Parameters
     ----------
-    dataset : xarray.Dataset over (width, coupling)
-        As :func:`tlnb.theory.transfer.coupling_sweep` returns it.
+    dataset, baseline : xarray.Dataset over (width, coupling)
+        As :func:`tlnb.theory.transfer.coupling_sweep` returns them. The baseline is a control,
+        drawn thin in the same colours, and called ``baseline_label`` in the legend.
     quantity : str
-        A variable of the dataset.
+        A variable of the dataset; ValueError if it is none.
     ax : matplotlib Axes, optional
         Where to draw; a new figure otherwise.
-    baseline : xarray.Dataset over (width, coupling), optional
-        A control, drawn thin in the same colours without markers.
-    baseline_label : str, optional
-        What the legend says of the baseline.
-    legend : bool
-        Whether to draw one.
-
-    Raises
-    ------
-    ValueError
-        If ``quantity`` is no variable of the dataset.
     """
     check_choice("quantity", quantity, [str(name) for name in dataset.data_vars])
     if ax is None:
         ax = plt.subplots()[1]
     positions = coupling_axis(ax, dataset.coupling.values)
-    for i, width in enumerate(dataset.width.values):
-        color = _CYCLE[i % len(_CYCLE)]
-        ax.plot(
-            positions,
-            dataset[quantity].sel(width=width).transpose("coupling").values,
-            color=color,
-            linestyle=_LINES[i % len(_LINES)],
-            marker=_MARKERS[i % len(_MARKERS)],
-            label=width_label(width),
-        )
+    thin = {"linestyle": (0, (1, 1)), "linewidth": 1.0}
+    styles = zip(cycle(_CYCLE), cycle(_LINES), cycle(_MARKERS), strict=False)
+    for width, (color, line, marker) in zip(dataset.width.values, styles, strict=False):
+        style = {"color": color, "linestyle": line, "marker": marker, "label": width_label(width)}
+        ax.plot(positions, dataset[quantity].sel(width=width).values, **style)
         if baseline is not None:
-            ax.plot(
-                positions,
-                baseline[quantity].sel(width=width, coupling=dataset.coupling).values,
-                color=color,
-                linestyle=(0, (1, 1)),
-                linewidth=1.0,
-            )
+            curve = baseline[quantity].sel(width=width, coupling=dataset.coupling)
+            ax.plot(positions, curve.values, color=color, **thin)
     if baseline is not None and baseline_label:
-        ax.plot([], [], color="0.4", linestyle=(0, (1, 1)), linewidth=1.0, label=baseline_label)
-    ax.set_ylabel(_LABELS.get(quantity, quantity.replace("_", " ")))
+        ax.plot([], [], color="0.4", label=baseline_label, **thin)
+    default = f"${quantity}$" if quantity.startswith("Q") else quantity.replace("_", " ")
+    ax.set_ylabel(_LABELS.get(quantity, default))
     if legend:
         ax.legend()
     return ax
-
-
-def _finite_range(couplings: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the least and largest log10 of the positive finite couplings, (0, 0) without any."""
-    finite = couplings[(couplings > 0) & np.isfinite(couplings)]
-    return (np.log10(finite.min()), np.log10(finite.max())) if finite.size else (0.0, 0.0)
