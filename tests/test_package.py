@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import io
 import os
 import pkgutil
 import shutil
 import subprocess
 import sys
+import tokenize
 import zipfile
 from pathlib import Path
 
@@ -113,6 +116,19 @@ def test_every_public_name_has_a_docstring():
     assert not missing
 
 
-def test_package_stays_under_3500_lines():
-    lines = [len(path.read_text().splitlines()) for path in (ROOT / "tlnb").rglob("*.py")]
-    assert sum(lines) < 3500
+def _lines_of_code(path: Path) -> int:
+    """Lines that hold more than a comment or a docstring."""
+    text = path.read_text(encoding="utf8")
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING):
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return len(lines)
+
+
+def test_package_stays_small():
+    """Small is a feature: under 3,500 lines of code, docstrings and comments not counted."""
+    assert sum(map(_lines_of_code, (ROOT / "tlnb").rglob("*.py"))) < 3500
