@@ -26,7 +26,7 @@ from tlnb import gain as rules
 from tlnb.data.task import Task
 from tlnb.errors import ConvergenceError
 from tlnb.gain import COUPLINGS, PRIORS, TransferGain, transfer_gain
-from tlnb.theory.coupled import Priors
+from tlnb.priors import Priors
 
 EPILOG = f"""\
 {rules.__doc__}

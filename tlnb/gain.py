@@ -36,9 +36,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tlnb.data.task import Task
-from tlnb.theory.coupled import CoupledTasks, Priors
-from tlnb.theory.proportional import ProportionalSolution, at_width
-from tlnb.theory.transfer import TransferSolution, solution
+from tlnb.priors import Priors
+from tlnb.theory.coupled import CoupledTasks
+from tlnb.theory.proportional import at_width
+from tlnb.theory.transfer import solution
 from tlnb.validation import check_inputs, check_nonnegative, check_width
 
 Array = NDArray[np.float64]
@@ -145,9 +146,9 @@ def transfer_gain(
             mine = tasks.with_target(train)
             networks = [solution(mine, width, g) for g in couplings]
             evidence.append([network.log_evidence for network in networks])
-            coupled.append(_errors(networks, held_out))
-            prior.append(_errors([_alone(mine, g, [width])[0] for g in couplings], held_out))
-            scratch.append(_errors(_alone(mine, 0.0, widths), held_out))
+            coupled.append([n.predict(held_out.X, held_out.y).test_error for n in networks])
+            prior.append([_errors_alone(mine, g, [width], held_out)[0] for g in couplings])
+            scratch.append(_errors_alone(mine, 0.0, widths, held_out))
     coupled, prior, scratch = map(np.array, (coupled, prior, scratch))  # (J, C or W, n_test)
 
     n_train, n_test = train.n_examples, held_out.n_examples
@@ -192,12 +193,13 @@ def _verdict(comparisons: pd.DataFrame, any_coupling: bool) -> tuple[str, str]:
     return "undecided", f"width {best.width:g} from scratch explains the gain: {repairs}"
 
 
-def _alone(
-    tasks: CoupledTasks, coupling: float, widths: Sequence[float]
-) -> list[ProportionalSolution]:
-    """The target from scratch with the prior that the coupling leaves, at several widths."""
+def _errors_alone(
+    tasks: CoupledTasks, coupling: float, widths: Sequence[float], test: Task
+) -> list[Array]:
+    """Test errors from scratch with the prior that the coupling leaves, (len(widths), n_test)."""
     spectrum, process = tasks.alone_spectrum(coupling), tasks.alone(coupling)
-    return [at_width(width, tasks.priors.temperature, spectrum, process) for width in widths]
+    networks = [at_width(width, tasks.priors.temperature, spectrum, process) for width in widths]
+    return [network.predict(test.X, test.y).test_error for network in networks]
 
 
 def _splits(
@@ -210,14 +212,7 @@ def _splits(
         yield train, rest if test is None else test
 
 
-def _errors(networks: Sequence[TransferSolution | ProportionalSolution], test: Task) -> list[Array]:
-    """Test error at every test example, (len(networks), n_test)."""
-    return [network.predict(test.X, test.y).test_error for network in networks]
-
-
-def _gain(
-    n_train: int, n_deleted: int, fixed_test: bool, differences: Array
-) -> tuple[Array, Array]:
+def _gain(n_train: int, n_deleted: int, fixed_test: bool, differences: Array) -> tuple:
     """Mean and standard error of gains of shape (J, ..., n_test), by the rules of the module."""
     splits, n_test = differences.shape[0], differences.shape[-1]
     between = differences.mean(axis=-1).var(axis=0, ddof=1)
