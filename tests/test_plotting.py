@@ -31,7 +31,9 @@ def sweep():
 
 
 def positions(couplings):
-    return plotting.coupling_axis(plt.subplots()[1], couplings)
+    at = plotting.coupling_axis(plt.subplots()[1], couplings)
+    np.testing.assert_array_equal(plotting.coupling_positions(couplings), at)
+    return at
 
 
 def test_positions_are_logarithmic_between_ends_one_decade_outside():

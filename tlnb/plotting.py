@@ -56,20 +56,30 @@ def use_style() -> None:
     mpl.rc("image", cmap="cividis")
 
 
-def coupling_axis(ax: Axes, couplings: ArrayLike) -> NDArray[np.float64]:
-    """Make the x axis of ``ax`` one for couplings from 0 to infinity; return their positions.
+def coupling_positions(couplings: ArrayLike) -> NDArray[np.float64]:
+    """Return where couplings stand on the axis: finite ones at log10 γ, 0 and ∞ a decade outside.
 
-    Whole decades carry labels, as do the ends "0" and "∞" where they occur; dotted lines set the
-    ends apart. ValueError if a coupling is negative or NaN, or there is none.
+    ValueError if a coupling is negative or NaN, or there is none.
     """
     γ = np.asarray(couplings, dtype=np.float64)
     if γ.size == 0 or not (γ >= 0).all():
         raise ValueError(f"couplings must be one or more numbers from 0 to infinity, got {γ}")
     finite = (γ > 0) & np.isfinite(γ)
-    logs = np.log10(γ[finite])
-    low, high = (logs.min(), logs.max()) if logs.size else (0.0, 0.0)
-    positions = np.where(γ == 0, low - 1.0, high + 1.0)
-    positions[finite] = logs
+    logs = np.log10(γ[finite]) if finite.any() else np.zeros(1)
+    positions = np.where(γ == 0, logs.min() - 1, logs.max() + 1)
+    positions[finite] = logs[: finite.sum()]
+    return positions
+
+
+def coupling_axis(ax: Axes, couplings: ArrayLike) -> NDArray[np.float64]:
+    """Make the x axis of ``ax`` one for couplings from 0 to infinity; return their positions.
+
+    Whole decades carry labels, as do the ends "0" and "∞" where they occur; dotted lines set the
+    ends apart. Errors as of :func:`coupling_positions`.
+    """
+    γ, positions = np.asarray(couplings, dtype=np.float64), coupling_positions(couplings)
+    finite = positions[(γ > 0) & np.isfinite(γ)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     decades = np.arange(np.ceil(low), np.floor(high) + 1)
     decades = decades[:: int(np.ceil(len(decades) / 7)) or 1]
     ticks = [(k, f"$10^{{{k:.0f}}}$") for k in decades]
