@@ -56,14 +56,14 @@ def test_inputs():
         (np.ones((0, 2)), r"shape \(0, 2\)"),
         (np.ones((1, 2, 2)), r"shape \(1, 2, 2\)"),
         ([[1.0, -np.inf]], r"-inf at index \(0, 1\)"),
-        ([["one"]], "X must be"),
         ([[1.0], [1.0, 2.0]], "X must be"),
     ]:
         with pytest.raises(ValueError, match=message):
             v.check_inputs(value)
     with pytest.raises(ValueError, match=r"Z must have N0 = 4 columns, got shape \(2, 3\)"):
         v.check_inputs(X, "Z", 4)
-    for value in ([[1j]], [[{}]]):
+    dates, masked = np.zeros((1, 1), "datetime64[s]"), np.ma.masked_equal([[1.0, 2.0]], 2.0)
+    for value in ([[1j]], [[{}]], [["one"]], [["1"]], dates, masked):
         with pytest.raises(TypeError, match="X must be a finite real array"):
             v.check_inputs(value)
 

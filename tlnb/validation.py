@@ -12,7 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 def _number(name: str, value: object, allowed: str) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (Real, np.number)):
         raise TypeError(f"{name} must be {allowed}, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be {allowed}, got a number beyond floating point") from None
 
 
 def check_positive(name: str, value: object, *, allow_infinite: bool = False) -> float:
@@ -86,8 +89,8 @@ def check_labels(y: ArrayLike, n_examples: int, name: str = "y") -> NDArray[np.f
 def _real_array(values: ArrayLike, name: str, allowed: str) -> NDArray[np.float64]:
     try:
         array = np.asarray(values)
-        if np.iscomplexobj(array):
-            raise TypeError("complex values")
+        if array.dtype.kind not in "biufO" or np.ma.isMaskedArray(values):
+            raise TypeError(f"got {type(values).__name__} of {array.dtype}")
         return array.astype(np.float64, copy=False)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} must be {allowed}: {error}") from error

@@ -216,6 +216,22 @@ def test_large_labels_make_a_large_order_parameter():
     np.testing.assert_allclose(Q[1] / Q[0], 100, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("labels", "change", "message"),
+    [
+        (1e160, {}, "temperature must be large enough to divide labels"),
+        (1.0, {"temperature": 1e-320}, "temperature must be large enough"),
+        (1.0, {"temperature": 10**400}, "temperature must be a number > 0, got a number beyond"),
+        (1.0, {"readout_precision": 5e-324}, "readout_precision must be large enough"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_numbers_at_the_edge_of_floating_point(labels, change, message):
+    source, _, _ = deterministic()
+    with pytest.raises(ValueError, match=message):
+        solve(Task(source.X, labels * source.y), **({"width": 20} | change))
+
+
 def test_arrays_are_not_tasks():
     with pytest.raises(TypeError, match=r"task must be a tlnb\.Task, got ndarray"):
         solve(np.ones((2, 2)), width=20)

@@ -47,10 +47,11 @@ class Task:
         object.__setattr__(self, "y", _read_only(y))
         if self.ids is not None:
             ids = np.asarray(self.ids)
-            if ids.shape != (len(X),) or len(np.unique(ids)) != len(X):
+            distinct = len(set(ids.ravel().tolist()))
+            if ids.shape != (len(X),) or distinct != len(X):
                 raise ValueError(
                     f"ids must be {len(X)} distinct values, one for each input, got shape "
-                    f"{ids.shape} with {len(np.unique(ids))} distinct values"
+                    f"{ids.shape} with {distinct} distinct values"
                 )
             object.__setattr__(self, "ids", _read_only(ids))
 

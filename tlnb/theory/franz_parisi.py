@@ -135,9 +135,9 @@ def expand(D: float, Q_tt: float, blocks: Blocks) -> Expansion:
         np.array([S_D, S_o]),
         hessian,
         physical,
-        float((T**2 * w @ w + T * prior_part) / len(r)),
+        float(((T * w) @ (T * w) + T * prior_part) / len(r)),
         # K_t w is zero up to rounding where w, of size r/T, lies in the kernel's null space.
-        float(np.finfo(float).eps * np.trace(blocks.K_t) * (w @ w) * D**2 / N),
+        min(1e-6, float(np.finfo(float).eps * np.trace(blocks.K_t) * (w @ w) * D**2 / N)),
     )
 
 
@@ -349,7 +349,7 @@ def _walk(
             raise ConvergenceError(
                 f"the physical branch of saddle points was lost at {t:.4g} on the way to "
                 f"{target:.4g} (ln coupling, or the source's share at a small coupling): {report}; "
-                "try a larger width or a higher temperature"
+                "try a larger width, a higher temperature or smaller labels"
             )
     return walked
 

@@ -58,6 +58,11 @@ class Spectrum(NamedTuple):
         ValueError
             If the temperature is below the rounding noise of a singular kernel.
         """
+        if not np.isfinite(np.trace(K)):
+            raise ValueError(
+                "readout_precision must be large enough for a finite kernel, whose trace is now "
+                f"{np.trace(K)}"
+            )
         e, U = eigh(K.T, overwrite_a=True, check_finite=False, driver="evd")
         check_resolution(e, temperature)
         return cls(np.maximum(e, 0.0), U, U.T @ y)
@@ -168,6 +173,11 @@ def saddle_points(
 
     low = -np.log1p(eigenvalues.sum() / (temperature * width)) - 0.1
     high = np.log1p(squared_projections.sum() / (4 * temperature * width)) + 0.1
+    if not np.isfinite(high - low):
+        raise ValueError(
+            f"temperature must be large enough to divide labels and kernel by, got {temperature}: "
+            f"|y|² = {squared_projections.sum():.3g}, Tr K = {eigenvalues.sum():.3g}"
+        )
     t = np.linspace(low, high, int(np.ceil((high - low) / 0.1)) + 1)
     F, dF = stationarity(np.exp(t), *args, **given), _curvature(np.exp(t), *args, **given)
     turns = (F[:-1] * F[1:] > 0) & (dF[:-1] * dF[1:] < 0) & (dF[:-1] * F[:-1] < 0)
