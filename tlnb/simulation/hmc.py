@@ -66,11 +66,12 @@ def hmc(
     x, value, gradient = state
     p = rng.standard_normal(x.shape)
     energy = 0.5 * _sum(x * x + p * p) - value
-    for _ in range(n):
-        p = p + 0.5 * eps * (gradient if rotate else gradient - x)
+    for i in range(n):
+        # Two half kicks with no drift between them are one whole kick.
+        p += (0.5 if i == 0 else 1.0) * eps * (gradient if rotate else gradient - x)
         x, p = (cos * x + sin * p, cos * p - sin * x) if rotate else (x + eps * p, p)
         value, gradient = log_likelihood(x)
-        p += 0.5 * eps * (gradient if rotate else gradient - x)
+    p += 0.5 * eps * (gradient if rotate else gradient - x)
     gain = 0.5 * _sum(x * x + p * p) - value - energy
     gain = np.where(np.isnan(gain), np.inf, gain)
     acceptance = np.exp(-np.maximum(gain, 0.0))

@@ -13,18 +13,21 @@ S = ΦᵀΦ + λ1 N1 T, (T + K̂)⁻¹Φ = λ1 N1 Φ S⁻¹. Collapsed readouts:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
-from scipy.linalg.lapack import dpotrf
+from scipy.linalg.blas import dsyrk, dtrsm
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 from tlnb.activations import Activation
 from tlnb.data.task import Task
 
 Array = NDArray[np.float64]
+IN_CACHE = 2**16  # numbers in one array of a group of chains
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Network:
 
     def preactivations(self, W: Array, X: Array | None = None) -> Array:
         """w_i·x/sqrt(N0) of shape (C, n, N1) at inputs ``X`` (n, N0), the task's by default."""
-        X = self.task.X if X is None else X
-        return np.matmul(X / np.sqrt(X.shape[1]), np.swapaxes(W, 1, 2))
+        X = self._scaled_inputs if X is None else X / np.sqrt(X.shape[1])
+        return np.matmul(X, W.swapaxes(1, 2))
 
     def features(self, W: Array, X: Array | None = None) -> Array:
         """Φ of shape (C, n, N1)."""
@@ -52,75 +55,90 @@ class Network:
 
     def collapsed(self, W: Array) -> tuple[Array, Array]:
         """The collapsed log likelihood L (C,) and its gradient in W (C, N1, N0)."""
-        h = self.preactivations(W)
-        Phi = self.activation(h)
-        fits = [self._fit(features) for features in Phi]
-        slope = self.activation.derivative(h)
-        for c, fit in enumerate(fits):
-            # dL/dΦ = [α αᵀΦ - (T + K̂)⁻¹Φ] / (λ1 N1)
-            slope[c] *= np.outer(fit.alpha, fit.alpha @ Phi[c]) - fit.solved
-        slope /= self.readout_precision * self.width
-        X = self.task.X / np.sqrt(self.task.n_features)
-        return np.array([fit.log_likelihood for fit in fits]), np.matmul(
-            np.swapaxes(slope, 1, 2), X
-        )
+        log_likelihood, gradient = np.empty(len(W)), np.empty(W.shape)
+        X = self._scaled_inputs / -(self.readout_precision * self.width)
+        for part in self._groups(len(W)):
+            h = self.preactivations(W[part])
+            Phi, slope = self.activation(h), self.activation.derivative(h)
+            product = np.empty_like(Phi)
+            for c, features in enumerate(Phi):
+                fit = self._fit(features)
+                log_likelihood[part.start + c] = fit.log_likelihood
+                # dL/dΦ = [α αᵀΦ - (T + K̂)⁻¹Φ] / (λ1 N1); its negative in place, by columns
+                by_features = fit.solved - np.outer(fit.alpha, fit.alpha @ features)
+                np.multiply(slope[c], by_features, out=product[c])
+            np.matmul(product.swapaxes(1, 2), X, out=gradient[part])
+        return log_likelihood, gradient
 
     def joint(self, W: Array, v: Array) -> tuple[Array, Array, Array]:
         """Log likelihood given all weights (C,), and its gradients in W and in v (C, N1)."""
-        h = self.preactivations(W)
-        Phi = self.activation(h)
         root = np.sqrt(self.width)
-        residual = self.task.y - np.matmul(Phi, v[..., None])[..., 0] / root
-        T = self.temperature
-        constant = len(self.task.y) * np.log(2 * np.pi * T)
-        log_likelihood = -0.5 * ((residual**2).sum(1) / T + constant)
-        residual /= T * root
-        by_v = np.matmul(residual[:, None, :], Phi)[:, 0]
-        slope = self.activation.derivative(h) * residual[..., None] * v[:, None, :]
-        X = self.task.X / np.sqrt(self.task.n_features)
-        return log_likelihood, np.matmul(np.swapaxes(slope, 1, 2), X), by_v
+        log_likelihood = np.empty(len(W))
+        by_W, by_v = np.empty(W.shape), np.empty(v.shape)
+        constant = len(self.task.y) * np.log(2 * np.pi * self.temperature)
+        for part in self._groups(len(W)):
+            h = self.preactivations(W[part])
+            Phi = self.activation(h)
+            residual = self.task.y - np.matmul(Phi, v[part, :, None])[..., 0] / root
+            misfit = (residual**2).sum(1) / self.temperature
+            log_likelihood[part] = -0.5 * (misfit + constant)
+            residual /= self.temperature * root
+            np.matmul(residual[:, None, :], Phi, out=by_v[part, None])
+            slope = self.activation.derivative(h) * residual[..., None]
+            np.matmul(slope.swapaxes(1, 2), self._scaled_inputs, out=by_W[part])
+        by_W *= v[..., None]
+        return log_likelihood, by_W, by_v
 
     def readouts(self, Phi: Array) -> Readouts:
         """The Gaussian law of the readouts given the features ``Phi`` (P, N1) of one chain."""
         fit = self._fit(Phi)
         return Readouts(self, Phi, fit)
 
+    @cached_property
+    def _scaled_inputs(self) -> Array:
+        return self.task.X / np.sqrt(self.task.n_features)
+
+    def _groups(self, chains: int) -> Iterator[slice]:
+        """Chains taken together: few calls for small networks, arrays in cache for large ones."""
+        size = max(1, IN_CACHE // (self.task.n_examples * self.width))
+        return (slice(c, min(c + size, chains)) for c in range(0, chains, size))
+
     def _fit(self, Phi: Array) -> _Fit:
         P, N1 = Phi.shape
         T, c, y = self.temperature, self.readout_precision * self.width, self.task.y
-        if P <= N1:
-            M = Phi @ Phi.T
-            M /= c
-            M.flat[:: P + 1] += T
-            factor, log_det = _cholesky(M)
-            alpha = cho_solve(factor, y, check_finite=False)
-            solved = cho_solve(factor, Phi, check_finite=False)
+        wide = P <= N1
+        # To BLAS a row-ordered Φ is Φᵀ. Triangular solves are fastest from the right.
+        tall = np.array(Phi, order="C").T if wide else np.array(Phi, order="F")
+        M = dsyrk(1 / c if wide else 1.0, tall, trans=True, lower=True)
+        M.flat[:: len(M) + 1] += T if wide else c * T
+        L, log_det = _cholesky(M)
+        for transposed in (True, False):
+            tall = dtrsm(1.0, L, tall, side=1, lower=1, trans_a=transposed, overwrite_b=1)
+        if wide:
+            solved = tall.T
+            alpha = dpotrs(L, y, lower=True)[0]
         else:
-            S = Phi.T @ Phi
-            S.flat[:: N1 + 1] += c * T
-            factor, log_det = _cholesky(S)
-            solved = c * cho_solve(factor, Phi.T, check_finite=False).T
-            alpha = (y - solved @ (Phi.T @ y) / c) / T
+            solved = np.multiply(tall, c, out=tall)
+            alpha = (y - solved @ (y @ Phi) / c) / T
             log_det += (P - N1) * np.log(T) - N1 * np.log(c)
         log_likelihood = -0.5 * (log_det + y @ alpha + P * np.log(2 * np.pi))
-        return _Fit(float(log_likelihood), alpha, solved, factor)
+        return _Fit(float(log_likelihood), alpha, solved)
 
 
 class _Fit(NamedTuple):
-    """L; α = (T + K̂)⁻¹y (P,); (T + K̂)⁻¹Φ (P, N1); the factor of the smaller matrix."""
+    """L; α = (T + K̂)⁻¹y (P,); (T + K̂)⁻¹Φ (P, N1)."""
 
     log_likelihood: float
     alpha: Array
     solved: Array
-    factor: tuple[Array, bool]
 
 
-def _cholesky(matrix: Array) -> tuple[tuple[Array, bool], float]:
+def _cholesky(matrix: Array) -> tuple[Array, float]:
     """A lower Cholesky factor and the log determinant; not finite where there is none."""
-    L, info = dpotrf(matrix, lower=True, clean=False)
+    L, info = dpotrf(matrix, lower=True, clean=False, overwrite_a=True)
     if info != 0:
         L = np.full_like(matrix, np.nan)
-    return (L, True), 2 * float(np.log(np.diagonal(L)).sum())
+    return L, 2 * float(np.log(np.diagonal(L)).sum())
 
 
 class Readouts:
@@ -151,9 +169,9 @@ class Readouts:
     def predict(self, Phi_0: Array) -> tuple[Array, Array]:
         """Mean and variance of f given the hidden weights, at features ``Phi_0`` (n, N1)."""
         mean = Phi_0 @ self.mean / np.sqrt(self.network.width)
-        projected = (self.fit.solved.T @ self.Phi) @ Phi_0.T / self.scale
-        variance = np.einsum("nk,kn->n", Phi_0, Phi_0.T - projected) / self.scale
-        return mean, np.maximum(variance, 0.0)
+        prior = np.einsum("nk,nk->n", Phi_0, Phi_0) / self.scale
+        known = np.einsum("nm,nm->n", Phi_0 @ self.Phi.T, Phi_0 @ self.fit.solved.T)
+        return mean, np.maximum(prior - known / self.scale**2, 0.0)
 
 
 def draw_readouts(network: Network, W: Array, rng: np.random.Generator) -> Array:

@@ -52,7 +52,8 @@ class _Target(NamedTuple):
         W, v = self.split(position)
         if v is None:
             value, gradient = self.network.collapsed(W)
-            return value, self.spread * gradient
+            gradient *= self.spread
+            return value, gradient
         value, by_W, by_v = self.network.joint(W, v)
         by_v = by_v / np.sqrt(self.network.readout_precision)
         return value, np.concatenate([self.spread * by_W, by_v[..., None]], axis=-1)
