@@ -82,7 +82,7 @@ def coupling_axis(ax: Axes, couplings: ArrayLike) -> NDArray[np.float64]:
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     decades = np.arange(np.ceil(low), np.floor(high) + 1)
     decades = decades[:: int(np.ceil(len(decades) / 7)) or 1]
-    ticks = [(k, f"$10^{{{k:.0f}}}$") for k in decades]
+    ticks = [(k, f"$10^{{{int(k)}}}$") for k in decades]
     for there, edge, step, label in ((γ == 0, low, -1, "0"), (np.isinf(γ), high, 1, "∞")):
         if there.any():
             ticks.append((edge + step, label))

@@ -156,7 +156,8 @@ def solve(
         coupled prior is all that is left.
     coupling : float or "evidence"
         γ from 0, the target alone, to ``numpy.inf``, frozen source features; "evidence" takes the
-        coupling of largest log evidence.
+        coupling of largest log evidence. At low temperature that is often 0 even where a coupling
+        helps: labels of ±1 then count as exact, and stiff features pay for each of them.
     **priors
         activation, temperature, weight_precision, readout_precision, the same three numbers with
         ``source_`` in front, coupling_scheme: see `Priors`.
