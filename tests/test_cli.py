@@ -337,7 +337,9 @@ def test_a_full_standard_output(files):
 def test_interrupted_in_the_middle(files, tmp_path, name, code):
     outputs = ["--csv", tmp_path / "c.csv", "--json", tmp_path / "j.json"]
     started = (
-        "import sys; from tlnb import cli; inner = cli.transfer_gain\n"
+        # Started in the background, a process inherits an ignored SIGINT.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from tlnb import cli; inner = cli.transfer_gain\n"
         "def slow(*a, **o): print('started', file=sys.stderr, flush=True); return inner(*a, **o)\n"
         "cli.transfer_gain = slow; sys.exit(cli.main())"
     )
@@ -346,7 +348,7 @@ def test_interrupted_in_the_middle(files, tmp_path, name, code):
         assert process.stderr.readline() == b"started\n"
         time.sleep(0.2)
         process.send_signal(getattr(signal, name))
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, b"")
     assert err == (b"tlnb gain: error: interrupted\n" if code == 130 else b"")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s.npz", "t.npz"]
