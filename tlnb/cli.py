@@ -161,10 +161,11 @@ def _gain(arguments: argparse.Namespace) -> None:
     ]
     try:
         print("\n".join(lines), flush=True)
-    except BrokenPipeError:  # the reader has seen enough; what is left must not be flushed at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        raise _OutputError(f"standard output cannot be written: {error.strerror}") from error
+        # What is left in the buffer must not be flushed once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # a closed pipe: the reader has seen enough
+            raise _OutputError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def _data(arguments: argparse.Namespace) -> tuple[Task, Task, Task | None, str]:
