@@ -15,14 +15,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from tlnb.activations import Activation
 from tlnb.data.task import Task
 from tlnb.errors import SamplingError
 from tlnb.priors import Priors, weight_covariances
-from tlnb.simulation.hmc import State, StepSize, hmc, langevin, start
+from tlnb.simulation.hmc import StepSize, hmc, langevin, start
 from tlnb.simulation.network import Network
-from tlnb.validation import check_choice, check_count, check_inputs, check_nonnegative
+from tlnb.validation import (
+    check_choice,
+    check_count,
+    check_inputs,
+    check_nonnegative,
+    check_positive,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,6 +38,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 SAMPLERS = ("collapsed-hmc", "hmc", "langevin")
 FEWEST = 100  # effective draws below which a chain is called too short
+NOT_JUDGED = (np.nan,) * 4
+PARTS = ("squared_bias", "total_variance", "source_variance")
+FARTHEST = 100.0  # prior standard deviations: a trajectory that went so far has diverged
 
 
 class _Target(NamedTuple):
@@ -53,10 +63,15 @@ class _Target(NamedTuple):
         if v is None:
             value, gradient = self.network.collapsed(W)
             gradient *= self.spread
-            return value, gradient
-        value, by_W, by_v = self.network.joint(W, v)
-        by_v = by_v / np.sqrt(self.network.readout_precision)
-        return value, np.concatenate([self.spread * by_W, by_v[..., None]], axis=-1)
+        else:
+            value, by_W, by_v = self.network.joint(W, v)
+            by_v /= np.sqrt(self.network.readout_precision)
+            gradient = np.concatenate([self.spread * by_W, by_v[..., None]], axis=-1)
+        if not np.isfinite(value.sum() + gradient.sum()):
+            bad = _not_finite(value, gradient)
+            if (abs(position[bad]) < FARTHEST).all():
+                raise FloatingPointError(f"not finite in {bad.sum()} of {len(bad)} chains")
+        return value, gradient
 
     def measure(self, position: Array, test: Task | None) -> dict[str, Array]:
         """What is recorded of each chain."""
@@ -102,10 +117,9 @@ class _Plan(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Records of shape (C, draws, ...) by name, the last state, and how the chains moved."""
+    """Records of shape (C, draws, ...) by name, and how the chains moved."""
 
     records: dict[str, Array]
-    state: State
     step_size: float
     acceptance: float
     divergences: int
@@ -124,50 +138,58 @@ def _run(
     """Warm up, adapting the step, then draw."""
     from tqdm import tqdm
 
-    state = start(position, target)
-    _finite(state, "at the start", state)
     collapsed = sampler == "collapsed-hmc"
     sizes = StepSize(0.1, np.pi / 2 if collapsed else 0.5)
     step = plan.step_size or sizes.current
     rows: list[dict[str, Array]] = []
     accepted, divergences = [], 0
+    state, when = None, "at the start"
     steps = plan.warmup + plan.draws * plan.thin
     bar = tqdm(range(steps), desc=label, disable=not progress, leave=False)
-    for i in bar:
-        warming = i < plan.warmup
-        if i == plan.warmup and plan.step_size is None and plan.warmup > 0:
-            step = sizes.final
-        if sampler == "langevin" and not (warming and plan.step_size is None):
-            before, state = state, langevin(state, target, rng, step=step)
-            _finite(state, f"after {i + 1} steps of size {step:.3g}", before)
-        else:
-            # Trajectories of jittered length; Langevin adapts its step as a single accepted one.
-            angle = step if sampler == "langevin" else rng.uniform(0.25, 1.0) * np.pi / 2
-            state, info = hmc(state, target, rng, step=step, angle=angle, rotate=collapsed)
-            if warming and plan.step_size is None:
-                sizes.update(float(info.acceptance.mean()))
-                step = sizes.current
-            if not warming:
-                accepted.append(info.acceptance.mean())
-                divergences += int(info.diverged.sum())
-        if not warming and (i + 1 - plan.warmup) % plan.thin == 0:
-            rows.append(record(state.position))
+    # One BLAS thread: the same numbers whatever the number of workers, and small matrices.
+    with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"), bar:
+        try:
+            state = start(position, target)
+            for i in bar:
+                warming = i < plan.warmup
+                when = f"in step {i + 1}, of size {step:.3g}"
+                if i == plan.warmup and plan.step_size is None and plan.warmup > 0:
+                    step = sizes.final
+                if sampler == "langevin" and not (warming and plan.step_size is None):
+                    moved = langevin(state, target, rng, step=step)
+                    if _not_finite(moved.log_likelihood, moved.gradient).any():
+                        raise FloatingPointError("the dynamics ran away")
+                    state = moved
+                else:
+                    # Jittered lengths; Langevin adapts its step as a single accepted one.
+                    jitter = rng.uniform(0.5, 1.0) * np.pi / 2
+                    angle = step if sampler == "langevin" else jitter
+                    state, info = hmc(state, target, rng, step=step, angle=angle, rotate=collapsed)
+                    if warming and plan.step_size is None:
+                        sizes.update(float(info.acceptance.mean()))
+                        step = sizes.current
+                    if not warming:
+                        accepted.append(info.acceptance.mean())
+                        divergences += int(info.diverged.sum())
+                if not warming and (i + 1 - plan.warmup) % plan.thin == 0:
+                    rows.append(record(state.position))
+        except FloatingPointError as error:
+            last = position if state is None else state.position
+            raise SamplingError(
+                f"the log likelihood or its gradient is not finite {when}: {error}; try a smaller "
+                "step, a higher temperature or another activation. The last finite positions are "
+                "in the error's `state`",
+                last,
+            ) from error
     records = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
     acceptance = float(np.mean(accepted)) if accepted else 1.0
-    return _Run(records, state, float(step), acceptance, divergences)
+    return _Run(records, float(step), acceptance, divergences)
 
 
-def _finite(state: State, when: str, last: State) -> None:
-    bad = ~np.isfinite(state.log_likelihood) | ~np.isfinite(
-        state.gradient.reshape(len(state.gradient), -1)
-    ).all(1)
-    if bad.any():
-        raise SamplingError(
-            f"the log likelihood or its gradient is not finite in {bad.sum()} of {len(bad)} "
-            f"chains {when}; try a smaller step or a higher temperature. The last finite positions "
-            "are in the error's `state`",
-            last,
-        )
+def _not_finite(value: Array, gradient: Array) -> NDArray[np.bool_]:
+    """Which chains (C,) have no gradient, or no likelihood; a likelihood of zero is one."""
+    wrong = ~np.isfinite(gradient.reshape(len(gradient), -1)).all(1)
+    return wrong | np.isnan(value) | (value == np.inf)
 
 
 def sample_posterior(
@@ -358,16 +380,17 @@ def sample_transfer(
 
     if frozen:
         records = {name: x[:, None] for name, x in record(np.zeros_like(centre)).items()}
-        run = _Run(records, drawn.state, drawn.step_size, drawn.acceptance, drawn.divergences)
+        run = _Run(records, drawn.step_size, drawn.acceptance, drawn.divergences)
     else:
         position = rng.standard_normal(centre.shape)
         run = _run(around, "collapsed-hmc", position, plan, rng, record, progress, "targets")
-    records = {
-        name: x.reshape(sources, copies, *x.shape[1:]) for name, x in run.records.items()
-    }
+    records = {name: x.reshape(sources, copies, *x.shape[1:]) for name, x in run.records.items()}
     records["Q_s"] = flat["order_parameter"]
     r_hat, ess = _chain_statistics(drawn.records["order_parameter"])
-    attributes = {"coupling": coupling, "source_r_hat": r_hat}
+    attributes = {"coupling": coupling, "coupling_scheme": priors.coupling_scheme}
+    for name in ("source_temperature", "source_weight_precision", "source_readout_precision"):
+        attributes[name] = getattr(priors, name)
+    attributes["source_r_hat"] = r_hat
     attributes["source_ess"] = float(min(sources, np.nan_to_num(ess, nan=source_chains)))
     if test is not None:
         attributes["test_labels"] = test.y
@@ -376,7 +399,7 @@ def sample_transfer(
 
 def _plan(draws: int, warmup: int, thin: int, step_size: float | None) -> _Plan:
     if step_size is not None:
-        step_size = check_nonnegative("step_size", step_size)
+        step_size = check_positive("step_size", step_size)
     return _Plan(
         check_count("warmup", warmup, 0), check_count("draws", draws), check_count("thin", thin),
         step_size,
@@ -414,6 +437,8 @@ def _dataset(
             "width": width,
             "activation": priors.activation.name,
             "temperature": priors.temperature,
+            "weight_precision": priors.weight_precision,
+            "readout_precision": priors.readout_precision,
             "acceptance": run.acceptance,
             "divergences": run.divergences,
             "step_size": run.step_size,
@@ -458,10 +483,11 @@ def summary(dataset: Dataset) -> DataFrame:
             continue
         rows[name] = _of_sources(values.values, dataset.attrs) if transfer else _of_chains(values)
     if transfer and "prediction" in dataset:
-        rows |= _decomposition(dataset)
+        judged = np.isfinite(rows["test_error"][1])
+        parts = _decomposition(dataset) if judged else dict.fromkeys(PARTS, NOT_JUDGED)
+        rows |= parts
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "mcse", "ess", "r_hat"])
     table["judged"] = table["mcse"].notna()
-    table.loc[~table["judged"], ["mean", "mcse", "ess", "r_hat"]] = np.nan
     return table
 
 
@@ -472,7 +498,7 @@ def _of_chains(values: Any) -> tuple[float, float, float, float]:
     x = values.transpose("chain", "draw").values
     r_hat, ess = _chain_statistics(x)
     if not ess >= FEWEST:
-        return np.nan, np.nan, np.nan, np.nan
+        return NOT_JUDGED
     return float(x.mean()), float(az.mcse(x)), ess, r_hat
 
 
@@ -491,7 +517,7 @@ def _of_sources(x: Array, attributes: dict[str, Any]) -> tuple[float, float, flo
         statistics = np.array([_chain_statistics(of_source) for of_source in x])
         r_hat, ess = statistics[:, 0].max(), statistics[:, 1].sum()
     if not (independent >= FEWEST / 10 and ess >= min(FEWEST, sources)):
-        return np.nan, np.nan, np.nan, np.nan
+        return NOT_JUDGED
     return float(means.mean()), float(error), float(ess), float(r_hat)
 
 
@@ -524,8 +550,7 @@ def _decomposition(dataset: Dataset) -> dict[str, tuple[float, float, float, flo
     left_out = np.array([parts(np.delete(everything, s)) for s in everything])
     factor = (S - 1) * max(1.0, S / dataset.attrs["source_ess"])
     errors = np.sqrt(factor * left_out.var(0))
-    names = ("squared_bias", "total_variance", "source_variance")
     return {
         name: (float(value), float(error), float(S), np.nan)
-        for name, value, error in zip(names, whole, errors, strict=True)
+        for name, value, error in zip(PARTS, whole, errors, strict=True)
     }
