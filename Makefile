@@ -82,8 +82,17 @@ bench: $(INSTALLED)
 mutants: $(INSTALLED)
 	@$(ONE_THREAD) $(BIN)/python tools/mutants.py
 
-results:
-	@echo "No result is stored yet: every chapter computes its own numbers."
+# A script continues where it was interrupted; those that finished since `make results` began are
+# marked, so that an interrupted `make results` continues too.
+RESULTS = $(patsubst tools/results_%.py,_build/results/%,$(wildcard tools/results_*.py))
+results: $(RESULTS)
+	@rm -rf _build/results
+	@echo "Every stored result is in results/"
+
+_build/results/%: tools/results_%.py | $(INSTALLED)
+	@echo "Computing the results of chapter $* on every core (started again, it continues)"
+	@$(ONE_THREAD) $(BIN)/python $<
+	@mkdir -p $(@D) && touch $@
 
 repository: $(INSTALLED)
 	@$(BIN)/python tools/repository.py
