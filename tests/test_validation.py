@@ -9,11 +9,6 @@ from tlnb import validation as v
 
 NUMBER_CHECKS = {
     "positive": (lambda x: v.check_positive("T", x), [1, 0.5, np.float32(2)], [0, -1, np.inf]),
-    "positive or infinite": (
-        lambda x: v.check_positive("T", x, allow_infinite=True),
-        [1, np.inf],
-        [0, -np.inf],
-    ),
     "nonnegative": (lambda x: v.check_nonnegative("T", x), [0, 0.0, 3], [-1e-300, np.inf]),
     "nonnegative or infinite": (
         lambda x: v.check_nonnegative("T", x, allow_infinite=True),

@@ -18,12 +18,11 @@ def _number(name: str, value: object, allowed: str) -> float:
         raise ValueError(f"{name} must be {allowed}, got a number beyond floating point") from None
 
 
-def check_positive(name: str, value: object, *, allow_infinite: bool = False) -> float:
-    """Return ``value`` as a float if it is > 0 (and finite, unless allowed not to be)."""
-    allowed = "a number > 0" + (" or infinity" if allow_infinite else "")
-    number = _number(name, value, allowed)
-    if not number > 0 or (np.isinf(number) and not allow_infinite):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+def check_positive(name: str, value: object) -> float:
+    """Return ``value`` as a float if it is finite and > 0."""
+    number = _number(name, value, "a number > 0")
+    if not 0 < number < np.inf:
+        raise ValueError(f"{name} must be a number > 0, got {value!r}")
     return number
 
 

@@ -56,6 +56,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 BASELINES = ("scratch", "matched-prior")
+_SHARED = ("train_error", "residual", "iterations", "converged")
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,40 +200,21 @@ def solution(tasks: CoupledTasks, width: float, coupling: float | str) -> Transf
     if coupling == 0 or np.isinf(width):
         temperature, spectrum = tasks.priors.temperature, tasks.alone_spectrum(coupling)
         alone = proportional.at_width(width, temperature, spectrum, tasks.alone(coupling))
-        return TransferSolution(
-            width,
-            coupling,
-            Q_s=Q_s,
-            Q_t=alone.Q,
-            Q_st=0.0,
-            Q_tt=0.0,
-            action=alone.action,
-            log_evidence=alone.log_evidence,
-            train_error=alone.train_error,
-            residual=alone.residual,
-            iterations=alone.iterations,
-            converged=alone.converged,
-            _tasks=tasks,
-            _predictor=alone,
-        )
-    overlaps = tasks.overlaps(width, coupling)
-    blocks = tasks.blocks(width, coupling)
-    action, log_evidence = _evidence(overlaps, blocks)
+        shared = {name: getattr(alone, name) for name in (*_SHARED, "action", "log_evidence")}
+        shared |= {"Q_s": Q_s, "Q_t": alone.Q, "Q_st": 0.0, "Q_tt": 0.0}
+        return TransferSolution(width, coupling, **shared, _tasks=tasks, _predictor=alone)
+    saddle, blocks = tasks.overlaps(width, coupling), tasks.blocks(width, coupling)
+    action, log_evidence = _evidence(saddle, blocks)
+    shared = {name: getattr(saddle, name) for name in (*_SHARED, "Q_t", "Q_st", "Q_tt")}
     return TransferSolution(
         width,
         coupling,
         Q_s=Q_s,
-        Q_t=overlaps.Q_t,
-        Q_st=overlaps.Q_st,
-        Q_tt=overlaps.Q_tt,
         action=action,
         log_evidence=log_evidence,
-        train_error=overlaps.train_error,
-        residual=overlaps.residual,
-        iterations=overlaps.iterations,
-        converged=overlaps.converged,
+        **shared,
         _tasks=tasks,
-        _predictor=_Predictor.at(overlaps, blocks, tasks, tasks.kernels(coupling).V),
+        _predictor=_Predictor.at(saddle, blocks, tasks, tasks.kernels(coupling).V),
     )
 
 
