@@ -510,13 +510,13 @@ def _of_sources(x: Array, attributes: dict[str, Any]) -> tuple[float, float, flo
     independent = min(sources, attributes["source_ess"])
     error = means.std(ddof=1) / np.sqrt(independent)
     if x.ndim == 1:
-        r_hat, ess = attributes["source_r_hat"], independent
+        r_hat, ess = attributes["source_r_hat"], float(independent)
     elif x.shape[1:] == (1, 1):  # frozen features: nothing was left to sample
         r_hat, ess = 1.0, float(sources)
     else:
         statistics = np.array([_chain_statistics(of_source) for of_source in x])
         r_hat, ess = statistics[:, 0].max(), statistics[:, 1].sum()
-    if not (independent >= FEWEST / 10 and ess >= min(FEWEST, sources)):
+    if not (independent >= FEWEST / 10 and ess >= min(FEWEST, independent)):
         return NOT_JUDGED
     return float(means.mean()), float(error), float(ess), float(r_hat)
 
