@@ -5,10 +5,11 @@ f(x) = N1^(-1/2) Σ_i v_i σ(w_i·x/sqrt(N0)), for many chains at once: hidden w
 readouts are Gaussian given W and are integrated out exactly. What is left is the *collapsed*
 likelihood of the hidden weights,
 
-    L(W) = -½ [ ln det(T + K̂) + yᵀ(T + K̂)⁻¹y + P ln 2π ],    K̂ = ΦΦᵀ/(λ1 N1),
+    L(W) = -½ [ ln det(T + K̂) + yᵀ(T + K̂)⁻¹y + P ln 2π ],    K̂ = ΦΦᵀ/c,   c = λ1 N1.
 
-whose matrices are P × P, or N1 × N1 where the width is the smaller one: with
-S = ΦᵀΦ + λ1 N1 T, (T + K̂)⁻¹Φ = λ1 N1 Φ S⁻¹. Collapsed readouts: Hron et al. (2022).
+The matrix that is factorised, M = AAᵀ + cT, is P × P with A = Φ, or N1 × N1 with A = Φᵀ where the
+width is the smaller one; in both cases (T + K̂)⁻¹Φ, or its transpose, is c M⁻¹A. Collapsed readouts:
+Hron et al. (2022).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,18 +56,19 @@ class Network:
     def collapsed(self, W: Array) -> tuple[Array, Array]:
         """The collapsed log likelihood L (C,) and its gradient in W (C, N1, N0)."""
         log_likelihood, gradient = np.empty(len(W)), np.empty(W.shape)
-        X = self._scaled_inputs / -(self.readout_precision * self.width)
+        X = self._scaled_inputs
         for part in self._groups(len(W)):
-            h = self.preactivations(W[part])
-            Phi, slope = self.activation(h), self.activation.derivative(h)
-            product = np.empty_like(Phi)
-            for c, features in enumerate(Phi):
-                fit = self._fit(features)
-                log_likelihood[part.start + c] = fit.log_likelihood
-                # dL/dΦ = [α αᵀΦ - (T + K̂)⁻¹Φ] / (λ1 N1); its negative in place, by columns
-                by_features = fit.solved - np.outer(fit.alpha, fit.alpha @ features)
-                np.multiply(slope[c], by_features, out=product[c])
-            np.matmul(product.swapaxes(1, 2), X, out=gradient[part])
+            h = self.preactivations(W[part]) if self._wide else np.matmul(W[part], X.T)
+            A = self.activation(h)
+            log_likelihood[part], alpha, solved = self._fit(A)
+            # c dL/dΦ = α αᵀΦ - (T + K̂)⁻¹Φ, its negative here
+            if self._wide:
+                solved -= alpha[:, :, None] * np.matmul(alpha[:, None, :], A)
+            else:
+                solved -= np.matmul(A, alpha[:, :, None]) * alpha[:, None, :]
+            solved *= self.activation.derivative(h)
+            np.matmul(solved.swapaxes(1, 2) if self._wide else solved, X, out=gradient[part])
+        gradient /= -(self.readout_precision * self.width)
         return log_likelihood, gradient
 
     def joint(self, W: Array, v: Array) -> tuple[Array, Array, Array]:
@@ -90,9 +91,8 @@ class Network:
         return log_likelihood, by_W, by_v
 
     def readouts(self, Phi: Array) -> Readouts:
-        """The Gaussian law of the readouts given the features ``Phi`` (P, N1) of one chain."""
-        fit = self._fit(Phi)
-        return Readouts(self, Phi, fit)
+        """The Gaussian law of the readouts given the features ``Phi`` (..., P, N1)."""
+        return Readouts(self, Phi)
 
     @cached_property
     def _scaled_inputs(self) -> Array:
@@ -103,75 +103,75 @@ class Network:
         size = max(1, IN_CACHE // (self.task.n_examples * self.width))
         return (slice(c, min(c + size, chains)) for c in range(0, chains, size))
 
-    def _fit(self, Phi: Array) -> _Fit:
-        P, N1 = Phi.shape
+    @property
+    def _wide(self) -> bool:
+        return self.task.n_examples <= self.width
+
+    def _fit(self, A: Array) -> tuple[Array, Array, Array]:
+        """L (C,), α = (T + K̂)⁻¹y (C, P) and c M⁻¹A in the shape of ``A`` (C, rows, columns)."""
         T, c, y = self.temperature, self.readout_precision * self.width, self.task.y
-        wide = P <= N1
-        # To BLAS a row-ordered Φ is Φᵀ. Triangular solves are fastest from the right.
-        tall = np.array(Phi, order="C").T if wide else np.array(Phi, order="F")
-        M = dsyrk(1 / c if wide else 1.0, tall, trans=True, lower=True)
-        M.flat[:: len(M) + 1] += T if wide else c * T
-        L, log_det = _cholesky(M)
-        for transposed in (True, False):
-            tall = dtrsm(1.0, L, tall, side=1, lower=1, trans_a=transposed, overwrite_b=1)
-        if wide:
-            solved = tall.T
-            alpha = dpotrs(L, y, lower=True)[0]
+        P, rows = len(y), A.shape[1]
+        solved, diagonal = np.array(A, order="C"), np.empty(A.shape[:2])
+        alpha = np.empty((len(A), P))
+        for i, by_rows in enumerate(solved):
+            # To BLAS a row-ordered matrix is its transpose. Solves from the right are the fastest.
+            columns = by_rows.T
+            M = dsyrk(1.0, columns, trans=True, lower=True)
+            M.flat[:: rows + 1] += c * T
+            L, info = dpotrf(M, lower=True, clean=False, overwrite_a=True)
+            diagonal[i] = L.diagonal() if info == 0 else np.nan
+            if self._wide:
+                alpha[i] = dpotrs(L, y, lower=True)[0]
+            dtrsm(1.0, L, columns, side=1, lower=1, trans_a=1, overwrite_b=1)
+            dtrsm(c, L, columns, side=1, lower=1, overwrite_b=1)
+        if self._wide:
+            alpha *= c
         else:
-            solved = np.multiply(tall, c, out=tall)
-            alpha = (y - solved @ (y @ Phi) / c) / T
-            log_det += (P - N1) * np.log(T) - N1 * np.log(c)
-        log_likelihood = -0.5 * (log_det + y @ alpha + P * np.log(2 * np.pi))
-        return _Fit(float(log_likelihood), alpha, solved)
-
-
-class _Fit(NamedTuple):
-    """L; α = (T + K̂)⁻¹y (P,); (T + K̂)⁻¹Φ (P, N1)."""
-
-    log_likelihood: float
-    alpha: Array
-    solved: Array
-
-
-def _cholesky(matrix: Array) -> tuple[Array, float]:
-    """A lower Cholesky factor and the log determinant; not finite where there is none."""
-    L, info = dpotrf(matrix, lower=True, clean=False, overwrite_a=True)
-    if info != 0:
-        L = np.full_like(matrix, np.nan)
-    return L, 2 * float(np.log(np.diagonal(L)).sum())
+            alpha = (y - np.matmul((A @ y)[:, None, :], solved)[:, 0] / c) / T
+        log_det = 2 * np.log(diagonal).sum(1) - rows * np.log(c) + (P - rows) * np.log(T)
+        return -0.5 * (log_det + alpha @ y + P * np.log(2 * np.pi)), alpha, solved
 
 
 class Readouts:
     """Readouts given the hidden weights: v ~ N(v̄, Cov), every average of them analytic.
 
-    v̄ = Φᵀα/(λ1 sqrt(N1)),   λ1 Cov = 1 - Φᵀ(T + K̂)⁻¹Φ/(λ1 N1).
+    v̄ = Φᵀα/(λ1 sqrt(N1)),   λ1 Cov = 1 - Φᵀ(T + K̂)⁻¹Φ/c; features (..., P, N1), of any number of
+    chains, and averages of shape (...).
     """
 
-    def __init__(self, network: Network, Phi: Array, fit: _Fit) -> None:
-        self.network, self.Phi, self.fit = network, Phi, fit
+    def __init__(self, network: Network, Phi: Array) -> None:
+        self.network, self.Phi = network, Phi
         self.scale = network.readout_precision * network.width
-        self.mean = Phi.T @ fit.alpha / (network.readout_precision * np.sqrt(network.width))
+        chains = Phi.reshape(-1, *Phi.shape[-2:])
+        _, alpha, solved = network._fit(chains if network._wide else chains.swapaxes(1, 2))
+        self.alpha = alpha.reshape(Phi.shape[:-1])
+        self.solved = (solved if network._wide else solved.swapaxes(1, 2)).reshape(Phi.shape)
+        self.mean = np.matmul(self.alpha[..., None, :], Phi)[..., 0, :] / (
+            network.readout_precision * np.sqrt(network.width)
+        )
 
-    def order_parameter(self) -> float:
+    def _shrunk(self) -> Array:
+        """Tr K̂(T + K̂)⁻¹."""
+        return np.einsum("...ij,...ij->...", self.Phi, self.solved) / self.scale
+
+    def order_parameter(self) -> Array:
         """(λ1/N1) ⟨‖v‖²⟩."""
-        shrunk = np.vdot(self.Phi, self.fit.solved) / self.scale
-        N1 = self.network.width
-        of_mean = self.network.readout_precision * self.mean @ self.mean
-        return float((of_mean + N1 - shrunk) / N1)
+        of_mean = self.network.readout_precision * (self.mean**2).sum(-1)
+        return (of_mean + self.network.width - self._shrunk()) / self.network.width
 
-    def train_error(self) -> float:
+    def train_error(self) -> Array:
         """⟨(y - f)²⟩ averaged over the training examples: y - f̄ = T α, and the spread of f."""
-        T, P = self.network.temperature, len(self.fit.alpha)
+        T, P = self.network.temperature, self.alpha.shape[-1]
         # Var f = K̂ - K̂(T + K̂)⁻¹K̂ = T K̂(T + K̂)⁻¹
-        spread = T * np.vdot(self.Phi, self.fit.solved) / self.scale
-        return float((T**2 * self.fit.alpha @ self.fit.alpha + spread) / P)
+        return (T**2 * (self.alpha**2).sum(-1) + T * self._shrunk()) / P
 
     def predict(self, Phi_0: Array) -> tuple[Array, Array]:
-        """Mean and variance of f given the hidden weights, at features ``Phi_0`` (n, N1)."""
-        mean = Phi_0 @ self.mean / np.sqrt(self.network.width)
-        prior = np.einsum("nk,nk->n", Phi_0, Phi_0) / self.scale
-        known = np.einsum("nm,nm->n", Phi_0 @ self.Phi.T, Phi_0 @ self.fit.solved.T)
-        return mean, np.maximum(prior - known / self.scale**2, 0.0)
+        """Mean and variance (..., n) of f given W, at features ``Phi_0`` (..., n, N1)."""
+        mean = np.matmul(Phi_0, self.mean[..., None])[..., 0] / np.sqrt(self.network.width)
+        prior = np.einsum("...nk,...nk->...n", Phi_0, Phi_0) / self.scale
+        cross, solved = (np.matmul(Phi_0, x.swapaxes(-1, -2)) for x in (self.Phi, self.solved))
+        known = np.einsum("...nm,...nm->...n", cross, solved) / self.scale**2
+        return mean, np.maximum(prior - known, 0.0)
 
 
 def draw_readouts(network: Network, W: Array, rng: np.random.Generator) -> Array:
@@ -183,8 +183,7 @@ def draw_readouts(network: Network, W: Array, rng: np.random.Generator) -> Array
     N1, T = network.width, network.temperature
     v = rng.standard_normal((len(W), N1)) / np.sqrt(network.readout_precision)
     noise = np.sqrt(T) * rng.standard_normal((len(W), Phi.shape[1]))
-    for c, features in enumerate(Phi):
-        residual = network.task.y - features @ v[c] / np.sqrt(N1) - noise[c]
-        solved = network._fit(features).solved
-        v[c] += solved.T @ residual / (network.readout_precision * np.sqrt(N1))
+    residual = network.task.y - np.matmul(Phi, v[..., None])[..., 0] / np.sqrt(N1) - noise
+    solved = network.readouts(Phi).solved
+    v += np.matmul(residual[:, None, :], solved)[:, 0] / (network.readout_precision * np.sqrt(N1))
     return v

@@ -9,7 +9,6 @@ be averaged over readouts given the hidden weights is averaged analytically.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,28 +17,24 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tlnb.activations import Activation
-from tlnb.data.task import Task
+from tlnb.data.task import Task, check_task
 from tlnb.errors import SamplingError
 from tlnb.priors import Priors, weight_covariances
+from tlnb.simulation.diagnostics import chain_statistics
 from tlnb.simulation.hmc import StepSize, hmc, langevin, start
 from tlnb.simulation.network import Network
 from tlnb.validation import (
     check_choice,
     check_count,
-    check_inputs,
     check_nonnegative,
     check_positive,
 )
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
     from xarray import Dataset
 
 Array = NDArray[np.float64]
 SAMPLERS = ("collapsed-hmc", "hmc", "langevin")
-FEWEST = 100  # effective draws below which a chain is called too short
-NOT_JUDGED = (np.nan,) * 4
-PARTS = ("squared_bias", "total_variance", "source_variance")
 FARTHEST = 100.0  # prior standard deviations: a trajectory that went so far has diverged
 
 
@@ -76,35 +71,30 @@ class _Target(NamedTuple):
     def measure(self, position: Array, test: Task | None) -> dict[str, Array]:
         """What is recorded of each chain."""
         W, v = self.split(position)
-        Phi = self.network.features(W)
-        Phi_0 = None if test is None else self.network.features(W, test.X)
-        found: dict[str, list] = {}
-        for c in range(len(W)):
+        net, Phi = self.network, self.network.features(W)
+        if v is None:
+            readouts = net.readouts(Phi)
+            row = {
+                "order_parameter": readouts.order_parameter(),
+                "train_error": readouts.train_error(),
+                "readout": readouts.mean,
+            }
+        else:
+            f = np.matmul(Phi, v[..., None])[..., 0] / np.sqrt(net.width)
+            row = {
+                "order_parameter": net.readout_precision / net.width * (v**2).sum(1),
+                "train_error": ((net.task.y - f) ** 2).mean(1),
+                "readout": v,
+            }
+        if test is not None:
             if v is None:
-                readouts = self.network.readouts(Phi[c])
-                row = {
-                    "order_parameter": readouts.order_parameter(),
-                    "train_error": readouts.train_error(),
-                    "readout": readouts.mean,
-                }
-                moments = None if test is None else readouts.predict(Phi_0[c])
+                mean, variance = readouts.predict(net.features(W, test.X))
             else:
-                row = _with_readouts(self.network, Phi[c], v[c])
-                if test is not None:
-                    f = Phi_0[c] @ v[c] / np.sqrt(self.network.width)
-                    moments = f, np.zeros_like(f)
-            if test is not None:
-                row["prediction"], row["prediction_variance"] = moments
-                row["test_error"] = np.mean((test.y - moments[0]) ** 2 + moments[1])
-            for name, value in row.items():
-                found.setdefault(name, []).append(value)
-        return {name: np.array(values) for name, values in found.items()}
-
-
-def _with_readouts(network: Network, Phi: Array, v: Array) -> dict[str, Any]:
-    error = network.task.y - Phi @ v / np.sqrt(network.width)
-    order_parameter = network.readout_precision / network.width * (v @ v)
-    return {"order_parameter": order_parameter, "train_error": np.mean(error**2), "readout": v}
+                mean = net.output(W, v, test.X)
+                variance = np.zeros_like(mean)
+            row["prediction"], row["prediction_variance"] = mean, variance
+            row["test_error"] = ((test.y - mean) ** 2 + variance).mean(1)
+        return row
 
 
 class _Plan(NamedTuple):
@@ -253,7 +243,8 @@ def sample_posterior(
     check_choice("sampler", sampler, SAMPLERS)
     plan = _plan(draws, warmup, thin, step_size)
     chains, width = check_count("chains", chains), check_count("width", width)
-    test = _test_task(test, task)
+    if test is not None:
+        check_task("test", test, task.n_features)
     rng = np.random.default_rng(seed)
     network = _network(task, priors, width)
     collapsed = sampler == "collapsed-hmc"
@@ -325,11 +316,9 @@ def sample_transfer(
     sources, width = check_count("sources", sources, 2), check_count("width", width)
     chains = check_count("chains", chains, 2)
     source_chains = min(check_count("source_chains", source_chains), sources)
-    for name, task in (("source", source), ("target", target)):
-        if not isinstance(task, Task):
-            raise TypeError(f"{name} must be a tlnb.Task, got {type(task).__name__}")
-    check_inputs(target.X, "target.X", source.n_features)
-    test = _test_task(test, target)
+    check_task("target", target, check_task("source", source).n_features)
+    if test is not None:
+        check_task("test", test, target.n_features)
     rng = np.random.default_rng(seed)
 
     # The quenched sources: hidden weights, mean readouts, Q_s.
@@ -386,7 +375,7 @@ def sample_transfer(
         run = _run(around, "collapsed-hmc", position, plan, rng, record, progress, "targets")
     records = {name: x.reshape(sources, copies, *x.shape[1:]) for name, x in run.records.items()}
     records["Q_s"] = flat["order_parameter"]
-    r_hat, ess = _chain_statistics(drawn.records["order_parameter"])
+    r_hat, ess = chain_statistics(drawn.records["order_parameter"])
     attributes = {"coupling": coupling, "coupling_scheme": priors.coupling_scheme}
     for name in ("source_temperature", "source_weight_precision", "source_readout_precision"):
         attributes[name] = getattr(priors, name)
@@ -407,18 +396,9 @@ def _plan(draws: int, warmup: int, thin: int, step_size: float | None) -> _Plan:
 
 
 def _network(task: Task, priors: Priors, width: int) -> Network:
-    if not isinstance(task, Task):
-        raise TypeError(f"task must be a tlnb.Task, got {type(task).__name__}")
     priors.activation.derivative(np.zeros(1))  # a missing derivative is said now
+    check_task("task", task)
     return Network(task, priors.activation, width, priors.temperature, priors.readout_precision)
-
-
-def _test_task(test: Task | None, task: Task) -> Task | None:
-    if test is not None:
-        if not isinstance(test, Task):
-            raise TypeError(f"test must be a tlnb.Task, got {type(test).__name__}")
-        check_inputs(test.X, "test.X", task.n_features)
-    return test
 
 
 def _dataset(
@@ -445,112 +425,3 @@ def _dataset(
             **attributes,
         },
     )
-
-
-def _chain_statistics(x: Array) -> tuple[float, float]:
-    """Rank-normalised R-hat and bulk effective sample size of x (chain, draw); NaN if too short."""
-    if x.shape[1] < 4:
-        return np.nan, np.nan
-    import arviz as az
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(az.rhat(x)) if len(x) > 1 else np.nan, float(az.ess(x))
-
-
-def summary(dataset: Dataset) -> DataFrame:
-    """Mean, Monte Carlo error, effective sample size and R-hat of every quantity sampled.
-
-    One task: chain statistics by arviz. Transfer: R-hat and effective sample size are taken within
-    each quenched source, whose means differ by construction (the largest R-hat and the sum of the
-    sample sizes are given), and the error is that of the mean over sources, from their spread.
-    Squared bias, total and source variance are estimated without the bias of a finite number of
-    sources, their errors by the jackknife over sources.
-
-    A quantity whose chains are too short to be judged (fewer than 100 effective draws, or 10
-    sources) has no numbers: they are NaN, and ``judged`` is False.
-
-    Returns
-    -------
-    pandas.DataFrame with columns mean, mcse, ess, r_hat, judged
-    """
-    import pandas as pd
-
-    rows = {}
-    transfer = "source" in dataset.dims
-    for name, values in dataset.data_vars.items():
-        if "test" in values.dims:
-            continue
-        rows[name] = _of_sources(values.values, dataset.attrs) if transfer else _of_chains(values)
-    if transfer and "prediction" in dataset:
-        judged = np.isfinite(rows["test_error"][1])
-        parts = _decomposition(dataset) if judged else dict.fromkeys(PARTS, NOT_JUDGED)
-        rows |= parts
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "mcse", "ess", "r_hat"])
-    table["judged"] = table["mcse"].notna()
-    return table
-
-
-def _of_chains(values: Any) -> tuple[float, float, float, float]:
-    """Mean, Monte Carlo error, effective sample size and R-hat of a quantity over (chain, draw)."""
-    import arviz as az
-
-    x = values.transpose("chain", "draw").values
-    r_hat, ess = _chain_statistics(x)
-    if not ess >= FEWEST:
-        return NOT_JUDGED
-    return float(x.mean()), float(az.mcse(x)), ess, r_hat
-
-
-def _of_sources(x: Array, attributes: dict[str, Any]) -> tuple[float, float, float, float]:
-    """The same over (source, chain, draw), or (source,) for what belongs to the source alone."""
-    sources = len(x)
-    means = x.reshape(sources, -1).mean(1)
-    # Sources taken from one chain are not quite independent.
-    independent = min(sources, attributes["source_ess"])
-    error = means.std(ddof=1) / np.sqrt(independent)
-    if x.ndim == 1:
-        r_hat, ess = attributes["source_r_hat"], float(independent)
-    elif x.shape[1:] == (1, 1):  # frozen features: nothing was left to sample
-        r_hat, ess = 1.0, float(sources)
-    else:
-        statistics = np.array([_chain_statistics(of_source) for of_source in x])
-        r_hat, ess = statistics[:, 0].max(), statistics[:, 1].sum()
-    if not (independent >= FEWEST / 10 and ess >= min(FEWEST, independent)):
-        return NOT_JUDGED
-    return float(means.mean()), float(error), float(ess), float(r_hat)
-
-
-def _decomposition(dataset: Dataset) -> dict[str, tuple[float, float, float, float]]:
-    """Squared bias, total and source variance, averaged over test points, with jackknife errors."""
-    f = dataset.prediction.transpose("source", "chain", "draw", "test").values
-    spread = dataset.prediction_variance.transpose("source", "chain", "draw", "test").values
-    y = dataset.attrs["test_labels"]
-    S = len(f)
-    mean = f.mean((1, 2))
-    # Two replicas around one source: different chains; for frozen features, one and the same.
-    of_chains = f.mean(2)
-    copies = f.shape[1]
-    total = of_chains.sum(1)
-    if copies > 1:
-        pairs = (total**2 - (of_chains**2).sum(1)) / (copies * (copies - 1))
-    else:
-        pairs = mean**2
-    second = (f**2 + spread).mean((1, 2))
-
-    def parts(keep: Array) -> Array:
-        m, n = mean[keep], len(keep)
-        product = (m.sum(0) ** 2 - (m**2).sum(0)) / (n * (n - 1))  # of two different sources
-        bias = (y**2 - 2 * y * m.mean(0) + product).mean()
-        return np.array([bias, (second[keep].mean(0) - product).mean(),
-                         (pairs[keep].mean(0) - product).mean()])  # fmt: skip
-
-    everything = np.arange(S)
-    whole = parts(everything)
-    left_out = np.array([parts(np.delete(everything, s)) for s in everything])
-    factor = (S - 1) * max(1.0, S / dataset.attrs["source_ess"])
-    errors = np.sqrt(factor * left_out.var(0))
-    return {
-        name: (float(value), float(error), float(S), np.nan)
-        for name, value, error in zip(PARTS, whole, errors, strict=True)
-    }
