@@ -53,4 +53,5 @@ def compare(
 
 if __name__ == "__main__":
     dims = {name: ["quantity"] for name in ("theory", "infinite", "mean", "mcse", "ess", "r_hat")}
-    print(run_grid(compare, GRID, fixed=FIXED, path=PATH, seed=4, dims=dims, command=COMMAND))
+    given = {"fixed": FIXED, "dims": dims, "command": COMMAND}
+    print(run_grid(compare, GRID, path=PATH, seed=4, recompute=True, **given))
