@@ -35,12 +35,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tlnb.data.task import Task
+from tlnb.data.task import Task, check_task
 from tlnb.priors import Priors
 from tlnb.theory.coupled import CoupledTasks
 from tlnb.theory.proportional import at_width
 from tlnb.theory.transfer import solution
-from tlnb.validation import check_inputs, check_nonnegative, check_width
+from tlnb.validation import check_nonnegative, check_width
 
 Array = NDArray[np.float64]
 COUPLINGS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, np.inf)
@@ -130,10 +130,9 @@ def transfer_gain(
     if not isinstance(seed, np.random.Generator) and not (isinstance(seed, Integral) and seed >= 0):
         raise ValueError(f"seed must be an integer >= 0 or a Generator, got {seed!r}")
     least = {"source": (source, 1), "target": (target, LEAST_EXAMPLES), "test": (test, 2)}
+    n_features = check_task("source", source).n_features
     for name, (task, n) in list(least.items())[: 2 if test is None else 3]:
-        if not isinstance(task, Task):
-            raise TypeError(f"{name} must be a tlnb.Task, got {type(task).__name__}")
-        check_inputs(task.X, f"{name}.X", source.n_features)
+        check_task(name, task, n_features)
         if task.n_examples < n:
             raise ValueError(f"{name} must have at least {n} examples, got {task.n_examples}")
         if (size := np.abs(task.y).max()) > LARGEST_LABEL:

@@ -94,15 +94,10 @@ class Block:
         return cls(G, np.diagonal(G), np.diagonal(G))
 
     def kernel(
-        self,
-        activation: Activation,
-        c_left: float,
-        c_cross: float,
-        c_right: float,
-        precision: float,
+        self, activation: Activation, left: float, cross: float, right: float, precision: float
     ) -> Array:
-        """The kernel of shape (n, m); ``precision`` is sqrt(λ1a λ1b)."""
-        K = activation.kernel(c_left * self.left, c_cross * self.gram, c_right * self.right)
+        """The kernel of shape (n, m) at covariances c_aa, c_ab, c_bb; precision sqrt(λ1a λ1b)."""
+        K = activation.kernel(left * self.left, cross * self.gram, right * self.right)
         if precision != 1.0:
             K /= precision
         return K

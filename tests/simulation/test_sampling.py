@@ -13,9 +13,10 @@ from tlnb.activations import get_activation
 from tlnb.errors import SamplingError
 from tlnb.kernels import kernel
 from tlnb.simulation import sample_posterior, sample_transfer, summary
+from tlnb.simulation.diagnostics import PARTS, _decomposition
 from tlnb.simulation.hmc import hmc, langevin, start
 from tlnb.simulation.network import Network, draw_readouts
-from tlnb.simulation.sampling import PARTS, _decomposition, _Target
+from tlnb.simulation.sampling import _Target
 from tlnb.theory import linear, transfer
 
 PRIORS = {"temperature": 0.2, "weight_precision": 1.4, "readout_precision": 0.7}

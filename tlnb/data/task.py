@@ -66,6 +66,15 @@ class Task:
         return self.X.shape[1]
 
 
+def check_task(name: str, task: object, n_features: int | None = None) -> Task:
+    """Return ``task`` if it is a `Task`, with inputs of ``n_features`` columns if that is given."""
+    if not isinstance(task, Task):
+        raise TypeError(f"{name} must be a tlnb.Task, got {type(task).__name__}")
+    if n_features is not None:
+        check_inputs(task.X, f"{name}.X", n_features)
+    return task
+
+
 def _read_only(values: ArrayLike) -> NDArray:
     copy = np.array(values)
     copy.flags.writeable = False

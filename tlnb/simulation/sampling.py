@@ -389,10 +389,8 @@ def sample_transfer(
 def _plan(draws: int, warmup: int, thin: int, step_size: float | None) -> _Plan:
     if step_size is not None:
         step_size = check_positive("step_size", step_size)
-    return _Plan(
-        check_count("warmup", warmup, 0), check_count("draws", draws), check_count("thin", thin),
-        step_size,
-    )  # fmt: skip
+    draws, thin = check_count("draws", draws), check_count("thin", thin)
+    return _Plan(check_count("warmup", warmup, 0), draws, thin, step_size)
 
 
 def _network(task: Task, priors: Priors, width: int) -> Network:
@@ -411,17 +409,9 @@ def _dataset(
         extra = ("test",) if name.startswith("prediction") else ()
         return (*dims[: values.ndim - len(extra)], *extra), values
 
-    return xr.Dataset(
-        {name: of(name, values) for name, values in records.items()},
-        attrs={
-            "width": width,
-            "activation": priors.activation.name,
-            "temperature": priors.temperature,
-            "weight_precision": priors.weight_precision,
-            "readout_precision": priors.readout_precision,
-            "acceptance": run.acceptance,
-            "divergences": run.divergences,
-            "step_size": run.step_size,
-            **attributes,
-        },
-    )
+    attributes |= {"width": width, "activation": priors.activation.name}
+    for name in ("temperature", "weight_precision", "readout_precision"):
+        attributes[name] = getattr(priors, name)
+    for name in ("acceptance", "divergences", "step_size"):
+        attributes[name] = getattr(run, name)
+    return xr.Dataset({name: of(name, x) for name, x in records.items()}, attrs=attributes)

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tlnb.data.task import Task
+from tlnb.data.task import Task, check_task
 from tlnb.kernels import Block, WeightCovariances, diagonal
 from tlnb.priors import Priors, weight_covariances
 from tlnb.theory.franz_parisi import Blocks, Branch, Overlaps, frozen
 from tlnb.theory.proportional import NetworkProcess, Spectrum, least_action
-from tlnb.validation import check_inputs
 
 Array = NDArray[np.float64]
 CACHE = 2**24  # numbers kept in kernel blocks of several couplings
@@ -45,9 +44,7 @@ class CoupledTasks:
     """
 
     def __init__(self, source: Task, target: Task, priors: Priors) -> None:
-        if not isinstance(source, Task):
-            raise TypeError(f"source must be a tlnb.Task, got {type(source).__name__}")
-        self.source = source
+        self.source = check_task("source", source)
         self.priors = priors
         self._set_target(target)
         process = NetworkProcess(
@@ -60,10 +57,7 @@ class CoupledTasks:
         self._source_Q: dict[float, float] = {}
 
     def _set_target(self, target: Task) -> None:
-        if not isinstance(target, Task):
-            raise TypeError(f"target must be a tlnb.Task, got {type(target).__name__}")
-        check_inputs(target.X, "target.X", self.source.n_features)
-        self.target = target
+        self.target = check_task("target", target, self.source.n_features)
         self._source_target = Block.between(self.source.X, target.X)
         self._target_target = Block.of(target.X)
         self._kernels: OrderedDict[float, TrainKernels] = OrderedDict()

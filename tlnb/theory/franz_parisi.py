@@ -216,17 +216,9 @@ def _newton(D: float, Q_tt: float, blocks: Blocks, max_iterations: int) -> Overl
 
 
 def _overlaps(D: float, Q_tt: float, point: Expansion, width: float, iterations: int) -> Overlaps:
-    residual = np.abs(_scaled(point, D, Q_tt, width)).max()
-    return Overlaps(
-        float(D),
-        float(Q_tt),
-        point.Q_st,
-        point.train_error,
-        float(residual),
-        iterations,
-        point.physical,
-        TOLERANCE + point.resolution,
-    )
+    residual = float(np.abs(_scaled(point, D, Q_tt, width)).max())
+    report = residual, iterations, point.physical, TOLERANCE + point.resolution
+    return Overlaps(float(D), float(Q_tt), point.Q_st, point.train_error, *report)
 
 
 def frozen(blocks: Blocks) -> Overlaps:

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import gammaln
 
-from tlnb.data.task import Task
+from tlnb.data.task import Task, check_task
 from tlnb.errors import ConvergenceError
 from tlnb.theory.prediction import Prediction, chunks, concatenate, prediction
 from tlnb.theory.proportional import saddle_points, stationarity
@@ -146,8 +146,7 @@ def solve(
     ConvergenceError
         If the quadrature does not settle.
     """
-    if not isinstance(task, Task):
-        raise TypeError(f"task must be a tlnb.Task, got {type(task).__name__}")
+    check_task("task", task)
     width = check_width(width)
     T = check_positive("temperature", temperature)
     λ0 = check_positive("weight_precision", weight_precision)

@@ -23,7 +23,7 @@ from scipy.linalg import eigh
 from scipy.optimize import brentq
 
 from tlnb.activations import Activation, get_activation
-from tlnb.data.task import Task
+from tlnb.data.task import Task, check_task
 from tlnb.errors import CompetingSaddlesWarning, ConvergenceError
 from tlnb.kernels import Block, diagonal, squared_norms
 from tlnb.theory.prediction import Prediction, chunks, concatenate, prediction
@@ -317,10 +317,8 @@ def solve(
 def _process(
     task: Task, activation: str | Activation, weight_precision: float, readout_precision: float
 ) -> NetworkProcess:
-    if not isinstance(task, Task):
-        raise TypeError(f"task must be a tlnb.Task, got {type(task).__name__}")
     return NetworkProcess(
-        task.X,
+        check_task("task", task).X,
         get_activation(activation),
         1 / check_positive("weight_precision", weight_precision),
         check_positive("readout_precision", readout_precision),
@@ -411,7 +409,7 @@ def width_sweep(
     widths = [check_width(width, "widths") for width in widths]
     temperature = check_positive("temperature", temperature)
     process = _process(task, activation, weight_precision, readout_precision)
-    check_inputs(test.X, "test.X", task.n_features)
+    check_task("test", test, task.n_features)
     columns = sweep(process, task.y, test, widths, temperature)
     return xr.Dataset(
         {name: ("width", values) for name, values in columns.items()},

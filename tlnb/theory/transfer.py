@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize_scalar
 
-from tlnb.data.task import Task
+from tlnb.data.task import Task, check_task
 from tlnb.priors import SCHEMES, Priors, weight_covariances
 from tlnb.theory import proportional
 from tlnb.theory.coupled import CoupledTasks, TestKernels
@@ -306,7 +306,7 @@ def sweep(
     couplings = [check_nonnegative("couplings", g, allow_infinite=True) for g in couplings]
     if baseline is not None:
         check_choice("baseline", baseline, BASELINES)
-    check_inputs(test.X, "test.X", tasks.target.n_features)
+    check_task("test", test, tasks.target.n_features)
     shape = len(widths), len(couplings)
     names = ("Q_s", "Q_t", "Q_st", "Q_tt", "train_error", *proportional.AVERAGED)
     names += ("source_variance", "log_evidence", "residual")
