@@ -35,6 +35,7 @@ PRIORS, COUPLED, TRANSFER = (
     "tlnb/theory/coupled.py",
     "tlnb/theory/transfer.py",
 )
+NETWORK = "tlnb/simulation/network.py"
 MUTANTS = [
     Mutant(
         "constant of the arcsine kernel",
@@ -123,6 +124,54 @@ MUTANTS = [
         "c_t = self.covariances(coupling).c_s",
         "theory/test_transfer.py",
         "06_order_parameters",
+    ),
+    Mutant(
+        "sign in the gradient of the collapsed likelihood",
+        NETWORK,
+        "solved -= alpha[:, :, None] * np.matmul",
+        "solved += alpha[:, :, None] * np.matmul",
+        "simulation/test_network.py",
+        "04_sampling_the_posterior",
+    ),
+    Mutant(
+        "determinant of the collapsed likelihood",
+        NETWORK,
+        "log_det = 2 * np.log(diagonal)",
+        "log_det = 1.5 * np.log(diagonal)",
+        "simulation/test_network.py",
+        "04_sampling_the_posterior",
+    ),
+    Mutant(
+        "gradient of plain HMC and Langevin in the hidden weights",
+        NETWORK,
+        "by_W *= v[..., None]",
+        "by_W *= 0.8 * v[..., None]",
+        "simulation/test_network.py",
+        "04_sampling_the_posterior",
+    ),
+    Mutant(
+        "spread of the readouts around their mean",
+        NETWORK,
+        "(of_mean + self.network.width - self._shrunk())",
+        "(of_mean + self.network.width - 0.8 * self._shrunk())",
+        "simulation/test_network.py",
+        "04_sampling_the_posterior",
+    ),
+    Mutant(
+        "energy that proposals are judged by",
+        "tlnb/simulation/hmc.py",
+        "0.5 * _sum(state.position**2 + velocity**2)",
+        "0.4 * _sum(state.position**2 + velocity**2)",
+        "simulation/test_hmc.py",
+        "04_sampling_the_posterior",
+    ),
+    Mutant(
+        "noise of Langevin dynamics",
+        "tlnb/simulation/hmc.py",
+        "step * rng.standard_normal(x.shape)",
+        "0.9 * step * rng.standard_normal(x.shape)",
+        "simulation/test_hmc.py",
+        "04_sampling_the_posterior",
     ),
 ]
 
