@@ -97,19 +97,23 @@ def statistics(dataset: Dataset, chains: int) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()} | {"sources": len(dataset.source)}
 
 
-def teacher_point(draw: int, width: int, coupling: float, seed: int) -> dict[str, float]:
+def teacher_point(
+    draw: int, width: int, coupling: float, seed: int, sources: dict[int, int], plan: dict
+) -> dict[str, float]:
     """Networks on the shared teacher, T = 0.1."""
     source, target, test = shared_teacher(width, draw)
-    settings = TEACHER_PLAN | {"sources": TEACHER_SOURCES[width] // (1 if coupling else 2)}
+    settings = plan | {"sources": sources[width] // (1 if coupling else 2)}
     settings |= dict(width=width, coupling=coupling, temperature=0.1, seed=seed, progress=False)
     drawn = sample_transfer(source, target, test=test, **settings)
     return statistics(drawn, settings["source_chains"])
 
 
-def digits_point(draw: int, width: int, coupling: float, seed: int) -> dict[str, Any]:
+def digits_point(
+    draw: int, width: int, coupling: float, seed: int, lengths: dict[int, dict], plan: dict
+) -> dict[str, Any]:
     """Networks on digits, T = 0.01; Q_s and test error of every source too."""
     source, target, test = digit_tasks(draw)
-    settings = DIGITS_PLAN | LENGTHS[width if coupling else 0]
+    settings = plan | lengths[width if coupling else 0]
     settings |= dict(width=width, coupling=coupling, temperature=0.01, seed=seed, progress=False)
     drawn = sample_transfer(source, target, test=test, **settings)
     found = statistics(drawn, settings["source_chains"])
@@ -125,14 +129,19 @@ def chains_point(width: int, seed: int) -> dict[str, np.ndarray]:
     return {name: drawn[name].values for name in ("order_parameter", "test_error")}
 
 
-SWEEPS = [
-    (teacher_point, "teacher", {"draw": [0], "width": [40, 80, 160]} | TEACHER_COUPLINGS, {}),
-    (teacher_point, "draws", {"draw": [1, 2], "width": [40]} | TEACHER_COUPLINGS, {}),
-    (digits_point, "digits", {"draw": [0], "width": [50, 200, 500]} | DIGITS_COUPLINGS, BY_SOURCE),
-    (chains_point, "chains", {"width": [50]}, BY_STEP),
-]
+ON_TEACHER = {"fixed": {"sources": TEACHER_SOURCES, "plan": TEACHER_PLAN}}
+ON_DIGITS = {"fixed": {"lengths": LENGTHS, "plan": DIGITS_PLAN}, "dims": BY_SOURCE}
+SWEEPS = {
+    "teacher": (teacher_point, {"draw": [0], "width": [40, 80, 160]} | TEACHER_COUPLINGS),
+    "draws": (teacher_point, {"draw": [1, 2], "width": [40]} | TEACHER_COUPLINGS),
+    "digits": (digits_point, {"draw": [0], "width": [50, 200, 500]} | DIGITS_COUPLINGS),
+    "digits_again": (digits_point, {"draw": [1], "width": [200]} | DIGITS_COUPLINGS),
+    "chains": (chains_point, {"width": [50]}),
+}
+MORE = {"chains": {"dims": BY_STEP}} | dict.fromkeys(["teacher", "draws"], ON_TEACHER)
+MORE |= dict.fromkeys(["digits", "digits_again"], ON_DIGITS)
 
 if __name__ == "__main__":
-    for function, name, grid, dims in SWEEPS:
+    for name, (function, grid) in SWEEPS.items():
         path = RESULTS / f"07_{name}.nc"
-        print(run_grid(function, grid, path=path, seed=7, dims=dims, command=COMMAND))
+        print(run_grid(function, grid, path=path, seed=7, command=COMMAND, **MORE[name]))
