@@ -64,7 +64,7 @@ class _Target(NamedTuple):
             gradient = np.concatenate([self.spread * by_W, by_v[..., None]], axis=-1)
         if not np.isfinite(value.sum() + gradient.sum()):
             bad = _not_finite(value, gradient)
-            if (abs(position[bad]) < FARTHEST).all():
+            if bad.any() and (abs(position[bad]) < FARTHEST).all():
                 raise FloatingPointError(f"not finite in {bad.sum()} of {len(bad)} chains")
         return value, gradient
 
