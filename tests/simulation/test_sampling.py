@@ -561,6 +561,25 @@ def test_a_posterior_that_is_not_finite_stops_with_the_state(sampler, activation
     assert when in str(caught.value)
 
 
+def test_a_likelihood_of_zero_is_rejected_and_no_error():
+    """ln 0 = -inf with finite gradients: a trajectory ends there, and is not taken."""
+
+    class Cliff:
+        readout_precision = 1.0
+
+        def joint(self, W, v):
+            value = np.where(W[:, 0, 0] > 1.0, -np.inf, 0.0)
+            return value, np.zeros_like(W), np.zeros_like(v)
+
+    target = _Target(Cliff(), 0.0, 1.0, False)
+    state, rng = start(np.zeros((50, 2, 3)), target), np.random.default_rng(0)
+    reached = []
+    for _ in range(40):
+        state, _ = hmc(state, target, rng, step=0.5, angle=1.5, rotate=False)
+        reached.append(state.position[:, 0, 0])
+    assert 0.5 < np.max(reached) < 1.0
+
+
 def test_langevin_that_runs_away_says_so():
     task, _ = tasks()
     with pytest.raises(SamplingError, match=r"of size 1.9.*smaller step") as caught:
