@@ -127,6 +127,13 @@ def test_points_do_not_depend_on_the_path():
     np.testing.assert_allclose(before.D, Branch(blocks_at, 1.0, 1.0).at(0.5).D, rtol=1e-9)
 
 
+def test_couplings_a_rounding_error_apart():
+    branch = Branch(blocks_at, 1.0, 1.0)
+    first = branch.at(0.01)
+    np.testing.assert_allclose(branch.at(np.nextafter(0.01, 1)).D, first.D, rtol=1e-12)
+    np.testing.assert_allclose(branch.at(10.0**-1.9999999999999998).D, first.D, rtol=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
 def test_hard_instances_stay_on_the_physical_branch(seed, activation):

@@ -319,7 +319,8 @@ def _walk(
 ) -> list[tuple[float, Overlaps]]:
     """Continue from the last of the points (t, (ln D, Q_tt)) in ``trail`` to ``target``."""
     t, walked, step = trail[-1][0], [], longest
-    while t < target:
+    # At least once: a coupling can be larger than the last one by less than its logarithm tells.
+    while not walked or t < target:
         step = min(step, target - t)
         arrival = target if step == target - t else t + step
         predicted = _extrapolate(trail, arrival)
