@@ -349,7 +349,7 @@ def _walk(
 
 def _extrapolate(trail: list[tuple[float, Array]], t: float) -> Array:
     """Secant extrapolation, not further than the last two points are apart."""
-    if len(trail) < 2:
-        return trail[-1][1]
-    (t0, z0), (t1, z1) = trail[-2:]
+    (t0, z0), (t1, z1) = trail[-2:] if len(trail) > 1 else 2 * trail
+    if t0 == t1:
+        return z1
     return z1 + min(1.0, (t - t1) / (t1 - t0)) * (z1 - z0)
