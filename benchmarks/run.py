@@ -18,11 +18,16 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg.blas import dsyrk, dtrsm
+from scipy.linalg.lapack import dpotrf
 from scipy.optimize import minimize_scalar
+from threadpoolctl import threadpool_limits
 
 from tlnb import Task, coupling_sweep, width_sweep
 from tlnb.activations import get_activation
 from tlnb.kernels import Block, kernel
+from tlnb.simulation import sample_posterior, summary
+from tlnb.simulation.network import Network
 from tlnb.theory.transfer import weight_covariances
 
 TABLE = Path(__file__).with_name("table.md")
@@ -51,13 +56,15 @@ def tasks(*sizes: int, n_features: int = 100) -> list[Task]:
     return [Task(X, np.sign(X @ teacher)) for X in inputs]
 
 
-def seconds(function: Callable[[], object], repeats: int = 3) -> float:
+def seconds(
+    function: Callable[[], object], repeats: int = 3, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """The least time of several runs."""
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return min(times)
 
 
@@ -184,9 +191,129 @@ def memory_rows() -> list[Row]:
     return rows
 
 
+def gradient_rows() -> list[Row]:
+    """One gradient of the collapsed likelihood; erf alone costs as much as the products."""
+    rows = []
+    algebra = "its matrix products, factorisation and triangular solves"
+    for P, N0, N1, chains in ((60, 20, 40, 4), (300, 64, 200, 4)):
+        (task,) = tasks(P, n_features=N0)
+        W = np.random.default_rng(1).standard_normal((chains, N1, N0))
+        for name, against in (("tanh", algebra), ("erf", algebra + ", σ and σ'")):
+            network = Network(task, get_activation(name), N1, 0.1, 1.0)
+            mine, least = one_gradient(network, W, with_activation=name == "erf")
+            rows.append(
+                Row(
+                    f"a collapsed gradient, {name}, P = {P}, N0 = {N0}, N1 = {N1}, {chains} chains",
+                    against, f"{1e3 * mine:.2f} ms", f"{1e3 * least:.2f} ms", mine / least, 2.0,
+                )
+            )  # fmt: skip
+    return rows
+
+
+def one_gradient(network: Network, W: np.ndarray, with_activation: bool) -> tuple[float, float]:
+    """Seconds of ours and of the work it cannot do without, in turns, on one thread."""
+    (X, y), wide = (network.task.X, network.task.y), len(network.task.y) <= network.width
+    # Each matrix in the order that BLAS likes best.
+    features = [np.asfortranarray(Phi.T if wide else Phi) for Phi in network.features(W)]
+
+    h = network.preactivations(W)
+
+    def floor() -> None:
+        if with_activation:
+            network.activation.function(h)
+            network.activation.derivative(h)
+        for w, Phi in zip(W, features, strict=True):
+            slope = X @ w.T
+            M = dsyrk(1.0, Phi, trans=True, lower=True)
+            M.flat[:: len(M) + 1] += 1.0
+            L, _ = dpotrf(M, lower=True, clean=False, overwrite_a=True)
+            half = dtrsm(1.0, L, Phi, side=1, lower=1, trans_a=1)
+            dtrsm(1.0, L, half, side=1, lower=1, overwrite_b=1)
+            Phi @ y if wide else y @ Phi
+            slope.T @ X
+
+    both, clock = (lambda: network.collapsed(W), floor), time.process_time
+    with threadpool_limits(1):
+        times = [[seconds(function, 5, clock) for function in both] for _ in range(30)]
+    return tuple(np.min(times, axis=0))
+
+
+def sampler_rows() -> list[Row]:
+    """Effective draws a second at N0 = 20, P = 60, T = 0.1, and the time to an error of 1 %."""
+    train, test = tasks(60, 50, n_features=20)
+    teacher = np.linalg.lstsq(train.X, train.y, rcond=None)[0]
+    train, test = (Task(t.X, t.X @ teacher / np.linalg.norm(teacher)) for t in (train, test))
+    names = {"order_parameter": "readout norm", "test_error": "test error"}
+
+    def run(width: int, sampler: str, draws: int, **plan: float) -> tuple[object, float]:
+        """The table of one run, and the seconds of one core it took, warm-up included."""
+        start = time.process_time()
+        data = sample_posterior(
+            train, test=test, width=width, temperature=0.1, sampler=sampler, draws=draws,
+            seed=1, progress=False, **plan,
+        )  # fmt: skip
+        return summary(data).loc[list(names)], time.process_time() - start
+
+    rows = []
+    for width, draws, span in ((40, 3000, 300), (200, 1000, 60), (800, 400, 40)):
+        ours, seconds_ours = run(width, "collapsed-hmc", draws, warmup=150)
+        plain, seconds_plain = run(width, "hmc", draws // 2, warmup=150)
+        steps = np.array([0.07, 0.1, 0.14])
+        langevin = [
+            run(width, "langevin", 10 * span, step_size=step, thin=round(0.2 / step**2),
+                warmup=round(5 / step**2))
+            for step in steps
+        ]  # fmt: skip
+        for name, words in names.items():
+            what = f"{words}, N1 = {width}: collapsed HMC"
+            rate, rate_plain = ours.ess[name] / seconds_ours, plain.ess[name] / seconds_plain
+            rows.append(
+                Row(f"{what}, effective draws", "plain HMC", f"{rate:.0f} / s",
+                    f"{rate_plain:.0f} / s", rate_plain / rate, 1.0)
+            )  # fmt: skip
+            allowed = (0.01 * ours["mean"][name]) ** 2
+            mine = seconds_ours * ours.mcse[name] ** 2 / allowed
+            biases = np.array([table["mean"][name] for table, _ in langevin]) - ours["mean"][name]
+            errors = np.array([table.mcse[name] for table, _ in langevin])
+            taken = np.array([seconds for _, seconds in langevin])
+            theirs = langevin_seconds(steps, biases, errors, taken, allowed)
+            rows.append(
+                Row(f"{what}, to 1 %, bias included", "Langevin at its best step",
+                    f"{mine:.3f} s", f"{theirs:.2f} s", mine / theirs, 0.1 if width == 40 else 1.0)
+            )  # fmt: skip
+    return rows
+
+
+def langevin_seconds(
+    steps: np.ndarray, biases: np.ndarray, errors: np.ndarray, taken: np.ndarray, allowed: float
+) -> float:
+    """Seconds to a mean-square error ``allowed``, at the step that needs the fewest.
+
+    The bias is kε² and the variance after t seconds a/(tε²): from runs at three steps k is fitted
+    (what it has from noise is taken off), a averaged. a/[ε²(allowed - k²ε⁴)] is least at
+    kε² = sqrt(allowed/3), or at the largest step.
+    """
+    weights = steps**2 / errors**2
+    k_squared = ((weights @ biases) ** 2 / (weights @ steps**2) - 1) / (weights @ steps**2)
+    k_squared = max(k_squared, 1e-12)
+    a = np.mean(taken * errors**2 * steps**2)
+    best = min(np.sqrt(allowed / 3 / k_squared), steps[-1] ** 2)
+    return a / (best * (allowed - k_squared * best**2))
+
+
+PARTS = (
+    width_rows,
+    coupling_rows,
+    gradient_rows,
+    sampler_rows,
+    command_rows,
+    memory_rows,
+)
+
+
 def main() -> int:
     rows: list[Row] = []
-    for part in (width_rows, coupling_rows, command_rows, memory_rows):
+    for part in PARTS:
         print(f"measuring: {part.__doc__.splitlines()[0]}", flush=True)
         rows += part()
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy"))
