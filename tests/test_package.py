@@ -131,5 +131,8 @@ def _lines_of_code(path: Path) -> int:
 
 
 def test_package_stays_small():
-    """Small is a feature: under 3,500 lines of code, docstrings and comments not counted."""
-    assert sum(map(_lines_of_code, (ROOT / "tlnb").rglob("*.py"))) < 3500
+    """Small is a feature: under 4,250 lines of code, docstrings and comments not counted.
+
+    3,500 for the proportional theory and its samplers, 750 for hidden manifolds and readouts.
+    """
+    assert sum(map(_lines_of_code, (ROOT / "tlnb").rglob("*.py"))) < 4250
