@@ -39,7 +39,7 @@ def test_named_activations_pickle_hash_and_show_their_name(name):
     assert repr(activation) == f"Activation({name!r})"
 
 
-@pytest.mark.parametrize("name", ["linear", "erf", "relu"])
+@pytest.mark.parametrize("name", ["linear", "erf", "relu", "sign"])
 @pytest.mark.parametrize(("s", "t", "u"), [(1.0, 0.5, 0.3), (2.0, 1.5, -0.8), (0.1, 4.0, 0.95)])
 def test_closed_forms_are_the_gaussian_integrals(name, s, t, u):
     activation = get_activation(name)
@@ -74,6 +74,18 @@ def test_erf_kernel_of_large_inputs_is_that_of_the_sign():
     c = np.full(9, 1e100)
     kernel = get_activation("erf").kernel_diagonal(c, u * c, c)
     assert_allclose(kernel, 2 / np.pi * np.arcsin(u), rtol=1e-14)
+    assert_allclose(get_activation("sign").kernel_diagonal(c, u * c, c), kernel, rtol=1e-14)
+
+
+def test_the_sign_has_a_kernel_and_no_derivative():
+    sign = get_activation("sign")
+    assert_allclose(sign.kernel([1.0, 0.0], [[0.5, -1.0], [0.0, 0.0]], [1.0, 1.0])[1], 0)
+    assert_allclose(sign.kernel_diagonal([2.0], [-2.0], [2.0]), -1)
+    # E[sign(x) x] = sqrt(2/π), E[sign(x) (x³ - 3x)]/sqrt(6) = -1/sqrt(3π)
+    expected = [0, np.sqrt(2 / np.pi), 0, -1 / np.sqrt(3 * np.pi)]
+    assert_allclose(sign.hermite_coefficients(0.3, 3), expected, atol=1e-12)
+    with pytest.raises(TypeError, match="activation 'sign' has no derivative"):
+        sign.derivative(1.0)
 
 
 def test_erf_and_relu_linearise():

@@ -33,6 +33,16 @@ def test_numbers(check, good, bad):
         assert repr(value) in str(error.value)
 
 
+def test_numbers_between_bounds():
+    for value in (-1, 0, np.float32(0.5), 1):
+        assert type(v.check_between("q", value, -1, 1)) is float
+    for value in (-1.001, 2, np.nan, np.inf):
+        with pytest.raises(ValueError, match="q must be a number from -1 to 1, got"):
+            v.check_between("q", value, -1, 1)
+    with pytest.raises(TypeError, match="q must be a number from 0 to 1, got True"):
+        v.check_between("q", True, 0, 1)
+
+
 def test_choice():
     assert v.check_choice("scheme", "a", ("a", "b")) == "a"
     for value in ("c", None, 1):

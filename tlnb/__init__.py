@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Task": "tlnb.data.task",
     "Activation": "tlnb.activations",
+    "CorrelatedHiddenManifold": "tlnb.data.manifold",
     "ConvergenceError": "tlnb.errors",
     "RenormalizedGPRegressor": "tlnb.estimators",
     "TransferGPRegressor": "tlnb.estimators",

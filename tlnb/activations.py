@@ -9,12 +9,14 @@ with the closed forms, for D = C_xx C_yy - C_xy²,
 
     linear   C_xy
     erf      (2/π) arctan[2 C_xy / sqrt(1 + 2 C_xx + 2 C_yy + 4 D)]
-    relu     [sqrt(D) + C_xy (π - θ)] / (2π),   θ = arctan2(sqrt(D), C_xy).
+    relu     [sqrt(D) + C_xy (π - θ)] / (2π),   θ = arctan2(sqrt(D), C_xy)
+    sign     (2/π) arctan2(C_xy, sqrt(D)).
 
 They are the arcsine kernel (Williams, "Computing with infinite networks", 1997) and the
-arc-cosine kernel of order one (Cho and Saul, "Kernel methods for deep learning", 2009) with the
-cosine of the angle taken from the Gram determinant D, so that collinear, duplicated and very large
-inputs keep their digits. Every other activation is integrated by ``tlnb.gaussian_quadrature``.
+arc-cosine kernels of order one and zero (Cho and Saul, "Kernel methods for deep learning", 2009;
+the sign is twice a step less one), with the cosine of the angle taken from the Gram determinant D,
+so that collinear, duplicated and very large inputs keep their digits. Every other activation is
+integrated by ``tlnb.gaussian_quadrature``.
 """
 
 from __future__ import annotations
@@ -242,6 +244,13 @@ def _erf_kernel(c_xx: Array, c_xy: Array, c_yy: Array) -> Array:
     return kernel
 
 
+def _sign_kernel(c_xx: Array, c_xy: Array, c_yy: Array) -> Array:
+    kernel = np.sqrt(_gram_determinant(c_xx, c_xy, c_yy))
+    kernel = np.arctan2(c_xy, kernel, out=kernel)
+    kernel *= 2.0 / np.pi
+    return kernel
+
+
 def _relu_kernel(c_xx: Array, c_xy: Array, c_yy: Array) -> Array:
     sine = np.sqrt(_gram_determinant(c_xx, c_xy, c_yy))
     kernel = np.arctan2(sine, -c_xy)  # π - θ
@@ -287,5 +296,6 @@ _NAMED = {
         Activation("relu", _relu, _relu_derivative, kinks=(0.0,), _closed_form=_relu_kernel),
         Activation("tanh", np.tanh, _tanh_derivative),
         Activation("gelu", _gelu, _gelu_derivative),
+        Activation("sign", np.sign, kinks=(0.0,), _closed_form=_sign_kernel),
     )
 }

@@ -71,7 +71,7 @@ class RenormalizedGPRegressor(_NetworkRegressor):
     width : float, default=200
         N1 ≥ 1; ``numpy.inf`` is the infinite-width Gaussian process.
     activation : str, Activation or callable, default="erf"
-        "linear", "erf", "relu", "tanh", "gelu", or any vectorised function.
+        "linear", "erf", "relu", "tanh", "gelu", "sign", or any vectorised function.
     temperature : float, default=0.01
         T > 0 of the posterior, the noise variance of the Gaussian process.
     weight_precision, readout_precision : float, default=1.0

@@ -35,6 +35,15 @@ def check_nonnegative(name: str, value: object, *, allow_infinite: bool = False)
     return number
 
 
+def check_between(name: str, value: object, low: float, high: float) -> float:
+    """Return ``value`` as a float if low <= value <= high."""
+    allowed = f"a number from {low:g} to {high:g}"
+    number = _number(name, value, allowed)
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return number
+
+
 def check_width(value: object, name: str = "width") -> float:
     """Return the number of hidden units, at least 1, as a float; infinity is the Gaussian limit."""
     allowed = "a number >= 1 or infinity"

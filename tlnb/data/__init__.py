@@ -1,1 +1,1 @@
-"""Data: what a task is, and where real images come from."""
+"""Data: what a task is, synthetic pairs of tasks, and where real images come from."""
