@@ -1,0 +1,549 @@
+r"""A readout learned on fixed random features: the replica-symmetric fixed point.
+
+Features u of n = αK examples, K of them for each, are mapped to labels by minimising
+
+    Σ_μ ℓ(y_μ, a·u_μ/sqrt(K)) + (λ/2) ‖a‖².
+
+Where the teacher's field ν, with y = sign(ν) or y = ν, and the student's field a·u/sqrt(K) are
+jointly Gaussian, three covariances say all about the data: Ω = Cov(u), τ = E[u ν] and ρ_ν = E[ν²].
+In the limit n, K → ∞ at fixed α the student's field ω before the example is learned has variance q
+and covariance m with ν, and learning the example moves it to prox_{Vℓ}(ω). With Ω = U diag(e) Uᵀ
+and t2 = (Uᵀτ)²,
+
+    V = (1/K) Σ_k e_k/(λ + V̂ e_k)       m = m̂ Σ_k t2_k/(λ + V̂ e_k)
+    q = (q̂/K) Σ_k e_k²/(λ + V̂ e_k)² + m̂² Σ_k t2_k e_k/(λ + V̂ e_k)²,
+
+and, with f_y = (prox_{Vℓ(y,·)}(ω) - ω)/V, ω = sqrt(q) ξ, ξ ~ N(0, 1), and the label's probability
+Z_y = P(y | ω), a normal distribution function of M = m ω/q with variance ρ_ν - m²/q,
+
+    V̂ = -α Σ_y E[Z_y ∂_ω f_y]           q̂ = α Σ_y E[Z_y f_y²]         m̂ = α Σ_y E[∂_M Z_y f_y].
+
+Both labels contribute the same, so that y = 1 stands for both. Source: Gerace et al. (2022),
+Loureiro et al. (2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigh
+from scipy.optimize import minimize_scalar, root
+from scipy.special import expit, ndtr, owens_t, wrightomega
+
+from tlnb.errors import ConvergenceError
+from tlnb.validation import check_choice, check_inputs, check_labels, check_positive
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+Array = NDArray[np.float64]
+LOSSES = ("logistic", "square", "hinge")
+LABELS = ("sign", "linear")
+TOLERANCE = 1e-9  # on the undamped residual
+OPTIMAL_BOUNDS = 1e-4, 1e3  # where an optimal λ is looked for, in units of the mean eigenvalue of Ω
+_LIMIT = 9.0  # the normal density is below 1e-17 of its peak beyond
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)  # of one panel
+_RATIO = 4.0  # of the lengths of neighbouring panels
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianCovariates:
+    """Features and a teacher's field that are jointly Gaussian with mean zero.
+
+    Parameters
+    ----------
+    feature_covariance : array of shape (K, K)
+        Ω = Cov(u), symmetric and positive semi-definite.
+    teacher_covariance : array of shape (K,)
+        τ = E[u ν].
+    teacher_variance : float
+        ρ_ν = E[ν²] > 0; noise of the teacher before the sign is taken counts.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong shapes, values that are not finite, a covariance that is none, and for
+        τᵀΩ⁻¹τ > ρ_ν, which no Gaussian allows: the features would tell more about ν than ν has.
+    """
+
+    feature_covariance: Array = field(repr=False)
+    teacher_covariance: Array = field(repr=False)
+    teacher_variance: float
+
+    def __post_init__(self) -> None:
+        omega = np.array(check_inputs(self.feature_covariance, "feature_covariance"))
+        if omega.shape[0] != omega.shape[1]:
+            raise ValueError(f"feature_covariance must be square, got shape {omega.shape}")
+        asymmetry = np.abs(omega - omega.T).max()
+        if asymmetry > 1e-10 * np.abs(omega).max():
+            raise ValueError(
+                f"feature_covariance must be symmetric, got entries {asymmetry:.2e} apart"
+            )
+        tau = np.array(check_labels(self.teacher_covariance, len(omega), "teacher_covariance"))
+        rho = check_positive("teacher_variance", self.teacher_variance)
+        for name, value in (("feature_covariance", omega), ("teacher_covariance", tau)):
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "teacher_variance", rho)
+        self._check_gaussian()
+
+    def _check_gaussian(self) -> None:
+        e, t2 = self._spectrum
+        noise = len(e) * np.finfo(float).eps * np.abs(e).max()
+        if e[0] < -100 * noise or e[-1] <= 0:
+            raise ValueError(
+                "feature_covariance must be positive semi-definite and not zero, got eigenvalues "
+                f"from {e[0]:.3g} to {e[-1]:.3g}"
+            )
+        explained = float((t2 / (np.maximum(e, 0) + noise)).sum())
+        if explained > self.teacher_variance * (1 + 1e-8):
+            raise ValueError(
+                f"teacher_variance must be at least τᵀΩ⁻¹τ = {explained:.6g}, the part of ν that "
+                f"the features explain, got {self.teacher_variance:.6g}: an impossible Gaussian"
+            )
+
+    @cached_property
+    def _spectrum(self) -> tuple[Array, Array]:
+        e, U = eigh(self.feature_covariance, check_finite=False, driver="evd")
+        return e, (self.teacher_covariance @ U) ** 2
+
+    @property
+    def n_features(self) -> int:
+        """K."""
+        return len(self.teacher_covariance)
+
+    @cached_property
+    def eigenvalues(self) -> Array:
+        """e_k of Ω, ascending, ≥ 0."""
+        return np.maximum(self._spectrum[0], 0.0)
+
+    @property
+    def squared_projections(self) -> Array:
+        """(Uᵀτ)_k²."""
+        return self._spectrum[1]
+
+
+def proximal(margin: ArrayLike, V: float, loss: str) -> Array:
+    """y prox_{Vℓ(y,·)}(ω), the z that minimises ℓ(z) + (z - a)²/(2V), at margins a = yω.
+
+    ℓ(z) is log(1 + e^-z) ("logistic"), max(0, 1 - z) ("hinge") or (1 - z)²/2 ("square"). The
+    logistic one is found by Newton's method, bracketed, for V of any size.
+    """
+    V = check_positive("V", V)
+    return _LOSSES[check_choice("loss", loss, LOSSES)](np.asarray(margin, dtype=float), V).z
+
+
+class _Learned(NamedTuple):
+    """At margins a: z = y prox, the pull f = (z - a)/V, its derivative, and the loss ℓ(z)."""
+
+    z: Array
+    pull: Array
+    slope: Array
+    loss: Array
+
+
+def _logistic(a: Array, V: float) -> _Learned:
+    # z(-V - a) = -z(a), so that z ≥ 0 is enough. There z = a + V/(1 + e^z) lies below the root of
+    # z = a + V e^-z and the Newton step never overshoots to the left by more than it gains.
+    mirrored = a < -V / 2
+    b = np.where(mirrored, -V - a, a)
+    low, high = np.maximum(b, 0.0), b + V / 2
+    z = np.clip(b + wrightomega(np.log(V) - b), low, high)
+    for _ in range(100):
+        tail = expit(-z)
+        residual = z - b - V * tail
+        low, high = np.where(residual < 0, z, low), np.where(residual > 0, z, high)
+        new = z - residual / (1 + V * tail * (1 - tail))
+        new = np.where((low <= new) & (new <= high), new, (low + high) / 2)
+        done = np.abs(new - z).max(initial=0) <= 1e-14 * (1 + np.abs(z).max(initial=0))
+        z = new
+        if done:
+            break
+    else:
+        raise ConvergenceError(f"the proximal map at V={V:.3g} did not converge")
+    z = np.where(mirrored, -z, z)
+    pull = expit(-z)
+    curvature = pull * expit(z)
+    return _Learned(z, pull, -curvature / (1 + V * curvature), np.logaddexp(0.0, -z))
+
+
+def _hinge(a: Array, V: float) -> _Learned:
+    pull = np.clip((1 - a) / V, 0.0, 1.0)
+    slope = np.where((a < 1) & (a > 1 - V), -1 / V, 0.0)
+    return _Learned(a + V * pull, pull, slope, np.maximum(1 - V - a, 0.0))
+
+
+def _square(a: Array, V: float) -> _Learned:
+    pull = (1 - a) / (1 + V)
+    return _Learned(a + V * pull, pull, np.full_like(a, -1 / (1 + V)), pull**2 / 2)
+
+
+_LOSSES = {"logistic": _logistic, "square": _square, "hinge": _hinge}
+
+
+def _nodes(V: float, q: float, steepness: float, loss: str) -> tuple[Array, Array]:
+    """Nodes and weights of E over ξ ~ N(0, 1), panels shrinking towards what is steep.
+
+    That is the label's probability at 0, the kinks of the hinge's proximal map, and the branch
+    points of the logistic one, at a distance of π above ω = c and -V - c.
+    """
+    s = np.sqrt(q)
+    steep = [(0.0, 1 / max(steepness, 0.1))]
+    if loss == "hinge":
+        steep += [(1 / s, np.inf), ((1 - V) / s, np.inf)]
+    else:
+        z = 2 * np.arcsinh(np.sqrt(V) / 2)
+        c = z + V / np.expm1(z)
+        steep += [(c / s, np.pi / s), ((-V - c) / s, np.pi / s)]
+    ends = [np.arange(-_LIMIT, _LIMIT + 1, 3)]
+    for centre, scale in steep:
+        n = max(int(np.ceil(np.log(3 / scale) / np.log(_RATIO))), 0) if np.isfinite(scale) else 0
+        away = scale * _RATIO ** np.arange(n)
+        ends += [centre + away, centre - away, [centre]]
+    ends = np.unique(np.clip(np.concatenate(ends), -_LIMIT, _LIMIT))
+    half = np.diff(ends)[:, None] / 2
+    xi = (ends[:-1, None] + half * (1 + _NODES)).ravel()
+    return xi, (half * _WEIGHTS).ravel() * np.exp(-(xi**2) / 2) / np.sqrt(2 * np.pi)
+
+
+class _Overlaps(NamedTuple):
+    V: float
+    q: float
+    m: float
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The two halves of the fixed-point map at one sample ratio and regularisation."""
+
+    covariates: GaussianCovariates
+    sample_ratio: float
+    regularization: float
+    loss: str
+    labels: str
+
+    def overlaps(self, V_hat: float, q_hat: float, m_hat: float) -> _Overlaps:
+        """V, q, m of a readout under the pull of all examples: always a possible Gaussian."""
+        e, t2 = self.covariates.eigenvalues, self.covariates.squared_projections
+        r = 1 / (self.regularization + V_hat * e)
+        er = e * r
+        q = q_hat * np.mean(er * er) + m_hat**2 * (t2 * er) @ r
+        return _Overlaps(np.mean(er), q, m_hat * (t2 @ r))
+
+    def norm(self, V_hat: float, q_hat: float, m_hat: float) -> float:
+        """‖a‖²/K."""
+        e, t2 = self.covariates.eigenvalues, self.covariates.squared_projections
+        r = 1 / (self.regularization + V_hat * e)
+        return float(q_hat * np.mean(e * r * r) + m_hat**2 * (t2 @ (r * r)))
+
+    def conjugates(self, V: float, q: float, m: float) -> tuple[float, float, float]:
+        """V̂, q̂, m̂: the pull of all examples on a readout of these overlaps."""
+        if self.loss == "square":
+            variance, slope = self._label_moments()
+            pull = self.sample_ratio / (1 + V)
+            return pull, pull * (variance - 2 * slope * m + q) / (1 + V), pull * slope
+        xi, weights, Z, learned = self._average_over(V, q, m)
+        V0 = self._hidden_variance(q, m)
+        dZ = np.exp(-((m * xi) ** 2) / (2 * q * V0)) / np.sqrt(2 * np.pi * V0)
+        alpha = 2 * self.sample_ratio
+        return (
+            -alpha * (weights * Z) @ learned.slope,
+            alpha * (weights * Z) @ learned.pull**2,
+            alpha * (weights * dZ) @ learned.pull,
+        )
+
+    def train_loss(self, V: float, q: float, m: float) -> float:
+        """Mean loss of the training examples."""
+        if self.loss == "square":
+            variance, slope = self._label_moments()
+            return float((variance - 2 * slope * m + q) / (1 + V) ** 2 / 2)
+        _, weights, Z, learned = self._average_over(V, q, m)
+        return float(2 * (weights * Z) @ learned.loss)
+
+    def errors(self, V: float, q: float, m: float) -> tuple[float, float]:
+        """Test and training error."""
+        if self.labels == "linear":
+            error = self.covariates.teacher_variance - 2 * m + q
+            return float(error), float(error / (1 + V) ** 2)
+        border = -V / 2 if self.loss == "logistic" else -V  # the margin that is moved to zero
+        steepness = m / np.sqrt(q * self._hidden_variance(q, m))
+        threshold = np.array([0.0, border / np.sqrt(q)])
+        return tuple((ndtr(threshold) - 2 * owens_t(threshold, steepness)).tolist())
+
+    def _label_moments(self) -> tuple[float, float]:
+        """E[y²], and E[y ω]/m."""
+        rho = self.covariates.teacher_variance
+        return (rho, 1.0) if self.labels == "linear" else (1.0, np.sqrt(2 / (np.pi * rho)))
+
+    def _hidden_variance(self, q: float, m: float) -> float:
+        rho = self.covariates.teacher_variance
+        return max(rho - m**2 / q, 1e-15 * rho)
+
+    def _average_over(self, V: float, q: float, m: float) -> tuple[Array, Array, Array, _Learned]:
+        """Nodes, weights, Z at them, and the proximal map at them, for y = 1."""
+        steepness = m / np.sqrt(q * self._hidden_variance(q, m))
+        xi, weights = _nodes(V, q, steepness, self.loss)
+        return xi, weights, ndtr(steepness * xi), _LOSSES[self.loss](np.sqrt(q) * xi, V)
+
+    # The unknowns of the solver: logarithms of V̂ + λ/e_max, q̂ and m̂. Any three numbers are a
+    # possible Gaussian, and V̂ may vanish, as the hinge's does at large λ.
+
+    def unknowns(self, hats: ArrayLike) -> Array:
+        """The solver's unknowns, from V̂, q̂, m̂."""
+        shift = self.regularization / self.covariates.eigenvalues[-1]
+        return np.log(np.add(hats, [shift, 0, 0]))
+
+    def hats(self, unknowns: Array) -> Array:
+        """V̂, q̂, m̂ from the solver's unknowns."""
+        shift = self.regularization / self.covariates.eigenvalues[-1]
+        return np.subtract(np.exp(unknowns), [shift, 0, 0])
+
+    def mismatch(self, unknowns: Array) -> Array:
+        """Change of the unknowns under the map: zero at the solution."""
+        return self.unknowns(self.conjugates(*self.overlaps(*self.hats(unknowns)))) - unknowns
+
+    def jacobian(self, unknowns: Array) -> Array:
+        """Forward differences of `mismatch`, which has no noise above 1e-13."""
+        h, at = 1e-6, self.mismatch(unknowns)
+        return np.array([self.mismatch(unknowns + step) - at for step in h * np.eye(3)]).T / h
+
+    def residual(self, hats: Array) -> float:
+        """Largest relative change of V, q, m under one undamped step of the map."""
+        old = np.array(self.overlaps(*hats))
+        if not (np.isfinite(old).all() and old[0] > 0 and old[1] > 0):
+            return np.inf
+        new = np.array(self.overlaps(*self.conjugates(*old)))
+        return float(np.max(np.abs(new - old) / np.where(old > 0, old, 1.0)))
+
+
+class GLMSolution(NamedTuple):
+    """The fixed point and what follows from it.
+
+    Attributes
+    ----------
+    V, q, m : response of the student's field to a pull on it, its variance, and its covariance with
+        the teacher's field.
+    V_hat, q_hat, m_hat : their conjugates.
+    regularization : λ, the given or the optimal one.
+    test_error : probability of a wrong sign; the mean square error for linear labels.
+    train_loss : ℓ, averaged over the training examples.
+    train_error : test_error's counterpart on the training examples.
+    norm : ‖a‖²/K.
+    objective : what is minimised, for each example: train_loss + λ ‖a‖²/(2αK).
+    residual : largest relative change of V, q, m under one undamped step of the map.
+    iterations : evaluations of the map.
+    converged : the residual is below 1e-9 and the overlaps are those of a Gaussian.
+    """
+
+    V: float
+    q: float
+    m: float
+    V_hat: float
+    q_hat: float
+    m_hat: float
+    regularization: float
+    test_error: float
+    train_loss: float
+    train_error: float
+    norm: float
+    objective: float
+    residual: float
+    iterations: int
+    converged: bool
+
+
+def solve(
+    covariates: GaussianCovariates,
+    *,
+    sample_ratio: float,
+    regularization: float | str,
+    loss: str = "logistic",
+    labels: str = "sign",
+    initial: GLMSolution | None = None,
+) -> GLMSolution:
+    """The fixed point of a readout trained on α examples for each feature.
+
+    Parameters
+    ----------
+    covariates : GaussianCovariates
+    sample_ratio : float
+        α = n/K > 0.
+    regularization : float or "optimal"
+        λ > 0; "optimal" takes the λ of least test error between 1e-4 and 1e3 mean eigenvalues of Ω
+        (the end of that interval where the error falls beyond; the least one where it is flat).
+    loss : {"logistic", "square", "hinge"}
+        ln(1 + e^(-yx)), (y - x)²/2 or max(0, 1 - yx).
+    labels : {"sign", "linear"}
+        y = sign(ν), or y = ν; the latter with square loss only.
+    initial : GLMSolution, optional
+        Of a problem close by, to start from.
+
+    Notes
+    -----
+    The same readout in scikit-learn: features divided by sqrt(K), ``fit_intercept=False``, and
+    ``C=1/λ`` in LogisticRegression and LinearSVC(loss="hinge"), ``alpha=λ`` in Ridge. The objective
+    is a sum over examples. There is no intercept: u and ν have mean zero. Features with a mean
+    must have it subtracted, the population's in the theory and in the simulation alike; an
+    intercept fitted to balanced labels does the same in the limit.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments outside what is allowed.
+    ConvergenceError
+        If no fixed point with a residual below 1e-9 was reached.
+    """
+    if not isinstance(covariates, GaussianCovariates):
+        raise TypeError(f"covariates must be GaussianCovariates, got {type(covariates).__name__}")
+    sample_ratio = check_positive("sample_ratio", sample_ratio)
+    check_choice("loss", loss, LOSSES)
+    if check_choice("labels", labels, LABELS) == "linear" and loss != "square":
+        raise ValueError(f"labels='linear' must come with loss='square', got loss={loss!r}")
+    start = None if initial is None else np.array(initial[3:6])
+    optimal = isinstance(regularization, str)
+    if optimal:
+        check_choice("regularization", regularization, ["optimal"])
+    else:
+        _check_regularization(regularization, loss)
+    problem = _Problem(covariates, sample_ratio, 1.0 if optimal else regularization, loss, labels)
+    return _optimal(problem, start) if optimal else _solve(problem, start)
+
+
+def _check_regularization(value: float, loss: str) -> None:
+    try:
+        check_positive("regularization", value)
+    except ValueError as error:
+        why = {"square": "with fewer examples than features the minimiser is not unique"}.get(
+            loss, "where the examples are separable the minimiser runs away or is not unique"
+        )
+        raise ValueError(f"{error}: {why}; take a small one, as 1e-4") from None
+
+
+def _solve(problem: _Problem, start: Array | None) -> GLMSolution:
+    """Newton's method from ``start``, else from a guess, else with λ annealed downwards."""
+    hats, evaluations = None, 0
+    for guess in (start, _guess(problem)):
+        if hats is None and guess is not None:
+            hats, spent = _newton(problem, guess)
+            evaluations += spent
+    if hats is None:
+        hats, spent = _anneal(problem)
+        evaluations += spent
+    V, q, m = (float(x) for x in problem.overlaps(*hats))
+    V_hat, q_hat, m_hat = (float(x) for x in hats)
+    test_error, train_error = problem.errors(V, q, m)
+    train_loss, norm = problem.train_loss(V, q, m), problem.norm(*hats)
+    return GLMSolution(
+        V, q, m, V_hat, q_hat, m_hat, problem.regularization, test_error, train_loss, train_error,
+        norm, train_loss + problem.regularization * norm / (2 * problem.sample_ratio),
+        residual=problem.residual(hats), iterations=evaluations, converged=True,
+    )  # fmt: skip
+
+
+def _guess(problem: _Problem) -> Array:
+    """V̂, q̂, m̂ after a few damped steps of the map, from a readout that knows little."""
+    alpha, rho = problem.sample_ratio, problem.covariates.teacher_variance
+    hats = np.array([alpha / 4, alpha / 4, alpha / np.sqrt(8 * np.pi * rho)])
+    for _ in range(5):
+        hats = np.sqrt(hats * problem.conjugates(*problem.overlaps(*hats)))
+    return hats
+
+
+def _newton(problem: _Problem, start: Array) -> tuple[Array | None, int]:
+    """V̂, q̂, m̂ at the fixed point, None if it was not reached, and evaluations of the map."""
+    with np.errstate(all="ignore"):
+        found = root(
+            problem.mismatch, problem.unknowns(start), jac=problem.jacobian, method="hybr",
+            options={"xtol": 1e-13, "maxfev": 100},
+        )  # fmt: skip
+        hats = problem.hats(found.x)
+        reached = problem.residual(hats) <= TOLERANCE
+    return hats if reached else None, found.nfev + 4 * found.njev
+
+
+def _anneal(problem: _Problem) -> tuple[Array, int]:
+    """`_newton` from a λ so large that the map contracts, in steps as long as it succeeds."""
+    at = 10 * max(problem.regularization, problem.covariates.eigenvalues[-1])
+    at *= max(problem.sample_ratio, 1.0)
+    top = replace(problem, regularization=at)
+    hats, evaluations = _newton(top, _guess(top))
+    step = np.log(10.0)
+    while hats is not None and at > problem.regularization and step > 1e-3:
+        lower = max(at * np.exp(-step), problem.regularization)
+        found, spent = _newton(replace(problem, regularization=lower), hats)
+        evaluations += spent
+        if found is None:
+            step /= 3
+        else:
+            hats, at, step = found, lower, 1.5 * step
+    if hats is None or at > problem.regularization:
+        residual = problem.residual(_guess(problem) if hats is None else hats)
+        raise ConvergenceError(
+            f"no fixed point at sample_ratio={problem.sample_ratio:g}, "
+            f"regularization={problem.regularization:g}, loss={problem.loss!r}: residual "
+            f"{residual:.1e}, allowed {TOLERANCE:.0e}; it was reached down to regularization="
+            f"{at:.2g}: try a larger one, or features without tiny eigenvalues"
+        )
+    return hats, evaluations
+
+
+def _optimal(problem: _Problem, start: Array | None) -> GLMSolution:
+    """The solution of least test error: a scan in decades of λ, refined around its best."""
+    mean = float(problem.covariates.eigenvalues.mean())
+    logs = np.arange(np.log(OPTIMAL_BOUNDS[1]), np.log(OPTIMAL_BOUNDS[0]) - 1, -np.log(10))
+    found: list[GLMSolution] = []
+
+    def error(log_ratio: float, near: Array | None) -> float:
+        at = replace(problem, regularization=float(mean * np.exp(log_ratio)))
+        found.append(_solve(at, near))
+        return found[-1].test_error
+
+    for log_ratio in logs:
+        error(log_ratio, np.array(found[-1][3:6]) if found else None)
+    errors = np.array([solution.test_error for solution in found])
+    k = int(np.flatnonzero(errors <= errors.min() + 1e-10)[-1])
+    bounds = logs[min(k + 1, len(logs) - 1)], logs[max(k - 1, 0)]
+    near = np.array(found[k][3:6])
+    minimize_scalar(error, args=(near,), bounds=bounds, method="bounded", options={"xatol": 1e-3})
+    evaluations = sum(solution.iterations for solution in found)
+    least = min(solution.test_error for solution in found) + 1e-10
+    flat = [solution for solution in found if solution.test_error <= least]
+    return min(flat, key=lambda s: s.regularization)._replace(iterations=evaluations)
+
+
+def learning_curve(
+    covariates: GaussianCovariates,
+    *,
+    sample_ratios: Sequence[float],
+    regularization: float | str,
+    loss: str = "logistic",
+    labels: str = "sign",
+) -> Dataset:
+    """`solve` over sample ratios, each solution starting from the one before.
+
+    Returns a Dataset over ``sample_ratio``, in the given order, with everything that a
+    `GLMSolution` holds. Parameters, and what is raised, are as of `solve`.
+    """
+    import xarray as xr
+
+    ratios = [check_positive("sample_ratios", ratio) for ratio in sample_ratios]
+    settings = {"regularization": regularization, "loss": loss, "labels": labels}
+    solutions: dict[int, GLMSolution] = {}
+    last = None
+    for i in np.argsort(ratios, kind="stable"):
+        last = solve(covariates, sample_ratio=ratios[i], initial=last, **settings)
+        solutions[i] = last
+    columns = zip(*(solutions[i] for i in range(len(ratios))), strict=True)
+    return xr.Dataset(
+        {
+            name: ("sample_ratio", list(c))
+            for name, c in zip(GLMSolution._fields, columns, strict=True)
+        },
+        coords={"sample_ratio": ratios},
+        attrs={"loss": loss, "labels": labels},
+    )
