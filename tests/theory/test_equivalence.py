@@ -192,7 +192,7 @@ def test_what_is_not_possible_is_refused():
         analytic_covariates(BASE, W, activation="step")
     with pytest.raises(TypeError, match="manifold must be a CorrelatedHiddenManifold, got Hidden"):
         analytic_covariates(BASE.source, W)
-    with pytest.raises(ValueError, match="features must hold at least 2 examples .*, got 1"):
+    with pytest.raises(ValueError, match=r"features must hold at least 2 examples .*, got 1"):
         measured_covariates(np.ones((1, 3)), [1.0])
     with pytest.raises(ValueError, match=r"field must be .* shape \(4,\)"):
         measured_covariates(np.ones((4, 3)), np.ones(3))
