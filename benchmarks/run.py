@@ -7,6 +7,7 @@ not.
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 import sys
@@ -17,17 +18,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from joblib import Parallel, delayed
+from scipy.integrate import quad
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.linalg.blas import dsyrk, dtrsm
 from scipy.linalg.lapack import dpotrf
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from threadpoolctl import threadpool_limits
 
 from tlnb import Task, coupling_sweep, width_sweep
 from tlnb.activations import get_activation
+from tlnb.data.manifold import CorrelatedHiddenManifold
 from tlnb.kernels import Block, kernel
 from tlnb.simulation import sample_posterior, summary
 from tlnb.simulation.network import Network
+from tlnb.theory.equivalence import analytic_covariates
+from tlnb.theory.glm import GaussianCovariates, learning_curve
 from tlnb.theory.transfer import weight_covariances
 
 TABLE = Path(__file__).with_name("table.md")
@@ -303,9 +309,93 @@ def langevin_seconds(
     return a / (best * (allowed - k_squared * best**2))
 
 
+def random_features(n_features: int, **knobs: float) -> GaussianCovariates:
+    """Of K random erf features on a target whose N0 = 2K inputs have a latent dimension of K."""
+    W = np.random.default_rng(2).standard_normal((n_features, 2 * n_features))
+    manifold = CorrelatedHiddenManifold(2 * n_features, n_features, random_state=0, **knobs)
+    return analytic_covariates(manifold, W)
+
+
+def readout_rows() -> list[Row]:
+    """Logistic learning curves and a phase diagram of the replica theory."""
+    rows, alphas = [], np.geomspace(0.2, 20, 20)
+    for K, limited in ((500, True), (150, False)):
+        covariates = random_features(K)  # holds its eigendecomposition
+
+        def curve(of: GaussianCovariates = covariates) -> np.ndarray:
+            return learning_curve(of, sample_ratios=alphas, regularization=0.1).q.values
+
+        with threadpool_limits(1):
+            mine = seconds(curve)
+            what = f"20 points of a logistic learning curve, K = {K}"
+            if limited:
+                rows.append(Row(what, "a limit", f"{mine:.2f} s", "1 s", mine, 1))
+                continue
+            start = time.perf_counter()
+            theirs = [node_by_node(covariates, alpha, 0.1) for alpha in alphas]
+            taken = time.perf_counter() - start
+        np.testing.assert_allclose(curve(), theirs, rtol=1e-4)
+        against = "scalar root finders in adaptive quadrature, plain iteration"
+        rows.append(Row(what, against, f"{mine:.2f} s", f"{taken:.1f} s", mine / taken, 1))
+    start = time.perf_counter()
+    with threadpool_limits(1):
+        overlaps = np.linspace(0, 1, 30)
+        Parallel(n_jobs=2)(delayed(diagram_column)(overlap) for overlap in overlaps)
+    mine = time.perf_counter() - start
+    what = "30 × 30 phase diagram, logistic, K = 200, best λ at each point, 2 workers"
+    rows.append(Row(what, "a limit", f"{mine:.0f} s", "120 s", mine / 120, 1))
+    return rows
+
+
+def diagram_column(feature_overlap: float) -> np.ndarray:
+    """Test errors of 30 sample ratios, covariances and their eigendecomposition included."""
+    covariates = random_features(200, feature_overlap=feature_overlap)
+    ratios = np.geomspace(0.25, 8, 30)
+    curve = learning_curve(covariates, sample_ratios=ratios, regularization="optimal")
+    return curve.test_error.values
+
+
+def node_by_node(covariates: GaussianCovariates, alpha: float, penalty: float) -> float:
+    """q of the logistic fixed point, with one root finder and one integrand call for each node."""
+    e, t2 = covariates.eigenvalues, covariates.squared_projections
+    V, q, m = e.mean() / penalty, 0.1, 0.01
+
+    def integrand(x: float, which: int) -> float:
+        M, V0 = m * x / math.sqrt(q), covariates.teacher_variance - m * m / q
+        total = 0.0
+        for y in (1, -1):
+            a = y * math.sqrt(q) * x
+            z = brentq(lambda z: z - a - V / (1 + math.exp(z)), a, a + V, xtol=1e-12)  # noqa: B023
+            pull, probability = 1 / (1 + math.exp(z)), 0.5 * math.erfc(-y * M / math.sqrt(2 * V0))
+            h = pull * (1 - pull)
+            total += (
+                probability * h / (1 + V * h),
+                probability * pull**2,
+                math.exp(-M * M / (2 * V0)) / math.sqrt(2 * math.pi * V0) * pull,
+            )[which]
+        return total * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+    while True:
+        options = {"epsabs": 1e-8, "epsrel": 1e-8}
+        V_hat, q_hat, m_hat = (
+            alpha * quad(integrand, -9, 9, args=(which,), **options)[0] for which in range(3)
+        )
+        d = penalty + V_hat * e
+        new = (
+            np.mean(e / d),
+            q_hat * np.mean((e / d) ** 2) + m_hat**2 * np.sum(t2 * e / d**2),
+            m_hat * np.sum(t2 / d),
+        )
+        step = max(abs(new / np.array([V, q, m]) - 1))
+        V, q, m = 0.5 * (V + new[0]), 0.5 * (q + new[1]), 0.5 * (m + new[2])
+        if step < 1e-6:
+            return q
+
+
 PARTS = (
     width_rows,
     coupling_rows,
+    readout_rows,
     gradient_rows,
     sampler_rows,
     command_rows,
