@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -69,63 +68,49 @@ class GaussianCovariates:
     ValueError, TypeError
         For wrong shapes, values that are not finite, a covariance that is none, and for
         τᵀΩ⁻¹τ > ρ_ν, which no Gaussian allows: the features would tell more about ν than ν has.
+
+    Attributes
+    ----------
+    eigenvalues, squared_projections : arrays of shape (K,)
+        e_k ≥ 0 of Ω, ascending, and (Uᵀτ)_k².
     """
 
     feature_covariance: Array = field(repr=False)
     teacher_covariance: Array = field(repr=False)
     teacher_variance: float
+    eigenvalues: Array = field(init=False, repr=False)
+    squared_projections: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        omega = np.array(check_inputs(self.feature_covariance, "feature_covariance"))
-        if omega.shape[0] != omega.shape[1]:
-            raise ValueError(f"feature_covariance must be square, got shape {omega.shape}")
-        asymmetry = np.abs(omega - omega.T).max()
-        if asymmetry > 1e-10 * np.abs(omega).max():
-            raise ValueError(
-                f"feature_covariance must be symmetric, got entries {asymmetry:.2e} apart"
-            )
-        tau = np.array(check_labels(self.teacher_covariance, len(omega), "teacher_covariance"))
+        omega = check_inputs(self.feature_covariance, "feature_covariance")
+        mirrored = omega.T if omega.shape[0] == omega.shape[1] else np.inf
+        if (apart := np.abs(omega - mirrored).max()) > 1e-10 * np.abs(omega).max():
+            what = f"got shape {omega.shape}, transposed entries up to {apart:.2g} apart"
+            raise ValueError(f"feature_covariance must be a symmetric matrix, {what}")
+        tau = check_labels(self.teacher_covariance, len(omega), "teacher_covariance")
         rho = check_positive("teacher_variance", self.teacher_variance)
-        for name, value in (("feature_covariance", omega), ("teacher_covariance", tau)):
-            value.flags.writeable = False
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "teacher_variance", rho)
-        self._check_gaussian()
-
-    def _check_gaussian(self) -> None:
-        e, t2 = self._spectrum
-        noise = len(e) * np.finfo(float).eps * np.abs(e).max()
-        if e[0] < -100 * noise or e[-1] <= 0:
-            raise ValueError(
-                "feature_covariance must be positive semi-definite and not zero, got eigenvalues "
-                f"from {e[0]:.3g} to {e[-1]:.3g}"
-            )
-        explained = float((t2 / (np.maximum(e, 0) + noise)).sum())
-        if explained > self.teacher_variance * (1 + 1e-8):
+        e, U = eigh(omega, check_finite=False, driver="evd")
+        noise = len(e) * np.finfo(float).eps * e[-1]
+        if e[-1] <= 0 or e[0] < -100 * noise:
+            what = f"got eigenvalues from {e[0]:.3g} to {e[-1]:.3g}"
+            raise ValueError(f"feature_covariance must be positive semi-definite, not 0, {what}")
+        e, t2 = np.maximum(e, 0.0), (tau @ U) ** 2
+        if (explained := (t2 / (e + noise)).sum()) > rho * (1 + 1e-8):
             raise ValueError(
                 f"teacher_variance must be at least τᵀΩ⁻¹τ = {explained:.6g}, the part of ν that "
-                f"the features explain, got {self.teacher_variance:.6g}: an impossible Gaussian"
+                f"the features explain, got {rho:.6g}: an impossible Gaussian"
             )
-
-    @cached_property
-    def _spectrum(self) -> tuple[Array, Array]:
-        e, U = eigh(self.feature_covariance, check_finite=False, driver="evd")
-        return e, (self.teacher_covariance @ U) ** 2
+        arrays = {"feature_covariance": omega, "teacher_covariance": tau}
+        for name, array in (arrays | {"eigenvalues": e, "squared_projections": t2}).items():
+            copy = np.array(array)
+            copy.flags.writeable = False
+            object.__setattr__(self, name, copy)
+        object.__setattr__(self, "teacher_variance", rho)
 
     @property
     def n_features(self) -> int:
         """K."""
         return len(self.teacher_covariance)
-
-    @cached_property
-    def eigenvalues(self) -> Array:
-        """e_k of Ω, ascending, ≥ 0."""
-        return np.maximum(self._spectrum[0], 0.0)
-
-    @property
-    def squared_projections(self) -> Array:
-        """(Uᵀτ)_k²."""
-        return self._spectrum[1]
 
 
 def proximal(margin: ArrayLike, V: float, loss: str) -> Array:
@@ -148,24 +133,20 @@ class _Learned(NamedTuple):
 
 
 def _logistic(a: Array, V: float) -> _Learned:
-    # z(-V - a) = -z(a), so that z ≥ 0 is enough. There z = a + V/(1 + e^z) lies below the root of
-    # z = a + V e^-z and the Newton step never overshoots to the left by more than it gains.
+    # z(-V - a) = -z(a): z ≥ 0 is enough. There z - a - V/(1 + e^z) is concave and rising, so that a
+    # Newton step never ends above the root and, after the first, never moves down. The start is the
+    # root with e^-z for 1/(1 + e^z), which is above.
     mirrored = a < -V / 2
     b = np.where(mirrored, -V - a, a)
-    low, high = np.maximum(b, 0.0), b + V / 2
-    z = np.clip(b + wrightomega(np.log(V) - b), low, high)
+    z = np.clip(b + wrightomega(np.log(V) - b), 0.0, b + V / 2)
     for _ in range(100):
         tail = expit(-z)
-        residual = z - b - V * tail
-        low, high = np.where(residual < 0, z, low), np.where(residual > 0, z, high)
-        new = z - residual / (1 + V * tail * (1 - tail))
-        new = np.where((low <= new) & (new <= high), new, (low + high) / 2)
-        done = np.abs(new - z).max(initial=0) <= 1e-14 * (1 + np.abs(z).max(initial=0))
-        z = new
-        if done:
+        step = (z - b - V * tail) / (1 + V * tail * (1 - tail))
+        z = np.maximum(z - step, np.maximum(b, 0.0))
+        if (np.abs(step) <= 1e-14 * (1 + z)).all():
             break
     else:
-        raise ConvergenceError(f"the proximal map at V={V:.3g} did not converge")
+        raise ConvergenceError(f"the proximal map at V={V:.3g} was not found")
     z = np.where(mirrored, -z, z)
     pull = expit(-z)
     curvature = pull * expit(z)
@@ -195,26 +176,19 @@ def _nodes(V: float, q: float, steepness: float, loss: str) -> tuple[Array, Arra
     s = np.sqrt(q)
     steep = [(0.0, 1 / max(steepness, 0.1))]
     if loss == "hinge":
-        steep += [(1 / s, np.inf), ((1 - V) / s, np.inf)]
+        steep += [(1 / s, 3.0), ((1 - V) / s, 3.0)]
     else:
         z = 2 * np.arcsinh(np.sqrt(V) / 2)
         c = z + V / np.expm1(z)
         steep += [(c / s, np.pi / s), ((-V - c) / s, np.pi / s)]
     ends = [np.arange(-_LIMIT, _LIMIT + 1, 3)]
     for centre, scale in steep:
-        n = max(int(np.ceil(np.log(3 / scale) / np.log(_RATIO))), 0) if np.isfinite(scale) else 0
-        away = scale * _RATIO ** np.arange(n)
+        away = scale * _RATIO ** np.arange(np.ceil(np.log(3 / scale) / np.log(_RATIO)))
         ends += [centre + away, centre - away, [centre]]
     ends = np.unique(np.clip(np.concatenate(ends), -_LIMIT, _LIMIT))
     half = np.diff(ends)[:, None] / 2
     xi = (ends[:-1, None] + half * (1 + _NODES)).ravel()
     return xi, (half * _WEIGHTS).ravel() * np.exp(-(xi**2) / 2) / np.sqrt(2 * np.pi)
-
-
-class _Overlaps(NamedTuple):
-    V: float
-    q: float
-    m: float
 
 
 @dataclass(frozen=True)
@@ -227,13 +201,13 @@ class _Problem:
     loss: str
     labels: str
 
-    def overlaps(self, V_hat: float, q_hat: float, m_hat: float) -> _Overlaps:
-        """V, q, m of a readout under the pull of all examples: always a possible Gaussian."""
+    def overlaps(self, V_hat: float, q_hat: float, m_hat: float) -> tuple[float, float, float]:
+        """V, q, m of a readout under the pull of all examples: always those of a Gaussian."""
         e, t2 = self.covariates.eigenvalues, self.covariates.squared_projections
         r = 1 / (self.regularization + V_hat * e)
         er = e * r
         q = q_hat * np.mean(er * er) + m_hat**2 * (t2 * er) @ r
-        return _Overlaps(np.mean(er), q, m_hat * (t2 @ r))
+        return float(np.mean(er)), float(q), float(m_hat * (t2 @ r))
 
     def norm(self, V_hat: float, q_hat: float, m_hat: float) -> float:
         """‖a‖²/K."""
@@ -242,75 +216,50 @@ class _Problem:
         return float(q_hat * np.mean(e * r * r) + m_hat**2 * (t2 @ (r * r)))
 
     def conjugates(self, V: float, q: float, m: float) -> tuple[float, float, float]:
-        """V̂, q̂, m̂: the pull of all examples on a readout of these overlaps."""
+        """V̂, q̂, m̂, the pull of all examples on a readout of these overlaps."""
         if self.loss == "square":
             variance, slope = self._label_moments()
             pull = self.sample_ratio / (1 + V)
             return pull, pull * (variance - 2 * slope * m + q) / (1 + V), pull * slope
-        xi, weights, Z, learned = self._average_over(V, q, m)
-        V0 = self._hidden_variance(q, m)
-        dZ = np.exp(-((m * xi) ** 2) / (2 * q * V0)) / np.sqrt(2 * np.pi * V0)
-        alpha = 2 * self.sample_ratio
-        return (
-            -alpha * (weights * Z) @ learned.slope,
-            alpha * (weights * Z) @ learned.pull**2,
-            alpha * (weights * dZ) @ learned.pull,
-        )
+        Z, dZ, learned = self._at_nodes(V, q, m)
+        means = -Z @ learned.slope, Z @ learned.pull**2, dZ @ learned.pull
+        return tuple(2 * self.sample_ratio * float(mean) for mean in means)
 
     def train_loss(self, V: float, q: float, m: float) -> float:
         """Mean loss of the training examples."""
         if self.loss == "square":
             variance, slope = self._label_moments()
-            return float((variance - 2 * slope * m + q) / (1 + V) ** 2 / 2)
-        _, weights, Z, learned = self._average_over(V, q, m)
-        return float(2 * (weights * Z) @ learned.loss)
+            return (variance - 2 * slope * m + q) / (1 + V) ** 2 / 2
+        Z, _, learned = self._at_nodes(V, q, m)
+        return 2 * float(Z @ learned.loss)
 
     def errors(self, V: float, q: float, m: float) -> tuple[float, float]:
         """Test and training error."""
         if self.labels == "linear":
             error = self.covariates.teacher_variance - 2 * m + q
-            return float(error), float(error / (1 + V) ** 2)
+            return error, error / (1 + V) ** 2
         border = -V / 2 if self.loss == "logistic" else -V  # the margin that is moved to zero
-        steepness = m / np.sqrt(q * self._hidden_variance(q, m))
         threshold = np.array([0.0, border / np.sqrt(q)])
+        steepness = m / np.sqrt(q * self._hidden_variance(q, m))
         return tuple((ndtr(threshold) - 2 * owens_t(threshold, steepness)).tolist())
 
     def _label_moments(self) -> tuple[float, float]:
         """E[y²], and E[y ω]/m."""
         rho = self.covariates.teacher_variance
-        return (rho, 1.0) if self.labels == "linear" else (1.0, np.sqrt(2 / (np.pi * rho)))
+        return (rho, 1.0) if self.labels == "linear" else (1.0, float(np.sqrt(2 / (np.pi * rho))))
 
     def _hidden_variance(self, q: float, m: float) -> float:
         rho = self.covariates.teacher_variance
         return max(rho - m**2 / q, 1e-15 * rho)
 
-    def _average_over(self, V: float, q: float, m: float) -> tuple[Array, Array, Array, _Learned]:
-        """Nodes, weights, Z at them, and the proximal map at them, for y = 1."""
-        steepness = m / np.sqrt(q * self._hidden_variance(q, m))
+    def _at_nodes(self, V: float, q: float, m: float) -> tuple[Array, Array, _Learned]:
+        """Z and ∂Z, times the nodes' weights, and the proximal map at the nodes, for y = 1."""
+        V0 = self._hidden_variance(q, m)
+        steepness = m / np.sqrt(q * V0)
         xi, weights = _nodes(V, q, steepness, self.loss)
-        return xi, weights, ndtr(steepness * xi), _LOSSES[self.loss](np.sqrt(q) * xi, V)
-
-    # The unknowns of the solver: logarithms of V̂ + λ/e_max, q̂ and m̂. Any three numbers are a
-    # possible Gaussian, and V̂ may vanish, as the hinge's does at large λ.
-
-    def unknowns(self, hats: ArrayLike) -> Array:
-        """The solver's unknowns, from V̂, q̂, m̂."""
-        shift = self.regularization / self.covariates.eigenvalues[-1]
-        return np.log(np.add(hats, [shift, 0, 0]))
-
-    def hats(self, unknowns: Array) -> Array:
-        """V̂, q̂, m̂ from the solver's unknowns."""
-        shift = self.regularization / self.covariates.eigenvalues[-1]
-        return np.subtract(np.exp(unknowns), [shift, 0, 0])
-
-    def mismatch(self, unknowns: Array) -> Array:
-        """Change of the unknowns under the map: zero at the solution."""
-        return self.unknowns(self.conjugates(*self.overlaps(*self.hats(unknowns)))) - unknowns
-
-    def jacobian(self, unknowns: Array) -> Array:
-        """Forward differences of `mismatch`, which has no noise above 1e-13."""
-        h, at = 1e-6, self.mismatch(unknowns)
-        return np.array([self.mismatch(unknowns + step) - at for step in h * np.eye(3)]).T / h
+        dZ = np.exp(-((steepness * xi) ** 2) / 2) / np.sqrt(2 * np.pi * V0)
+        learned = _LOSSES[self.loss](np.sqrt(q) * xi, V)
+        return weights * ndtr(steepness * xi), weights * dZ, learned
 
     def residual(self, hats: Array) -> float:
         """Largest relative change of V, q, m under one undamped step of the map."""
@@ -405,48 +354,35 @@ def solve(
     if check_choice("labels", labels, LABELS) == "linear" and loss != "square":
         raise ValueError(f"labels='linear' must come with loss='square', got loss={loss!r}")
     start = None if initial is None else np.array(initial[3:6])
-    optimal = isinstance(regularization, str)
-    if optimal:
+    if isinstance(regularization, str):
         check_choice("regularization", regularization, ["optimal"])
-    else:
-        _check_regularization(regularization, loss)
-    problem = _Problem(covariates, sample_ratio, 1.0 if optimal else regularization, loss, labels)
-    return _optimal(problem, start) if optimal else _solve(problem, start)
-
-
-def _check_regularization(value: float, loss: str) -> None:
+        return _optimal(_Problem(covariates, sample_ratio, 1.0, loss, labels))
     try:
-        check_positive("regularization", value)
+        check_positive("regularization", regularization)
     except ValueError as error:
-        why = {"square": "with fewer examples than features the minimiser is not unique"}.get(
-            loss, "where the examples are separable the minimiser runs away or is not unique"
-        )
-        raise ValueError(f"{error}: {why}; take a small one, as 1e-4") from None
+        why = "the minimiser of separable examples runs away, or is not unique"
+        raise ValueError(f"{error}: without it {why}; take a small one, as 1e-4") from None
+    return _solve(_Problem(covariates, sample_ratio, regularization, loss, labels), start)
 
 
 def _solve(problem: _Problem, start: Array | None) -> GLMSolution:
-    """Newton's method from ``start``, else from a guess, else with λ annealed downwards."""
-    hats, evaluations = None, 0
-    for guess in (start, _guess(problem)):
-        if hats is None and guess is not None:
-            hats, spent = _newton(problem, guess)
-            evaluations += spent
+    """Newton's method from ``start`` or a guess, else with λ annealed downwards."""
+    hats, evaluations = _newton(problem, _guess(problem) if start is None else start)
     if hats is None:
         hats, spent = _anneal(problem)
         evaluations += spent
-    V, q, m = (float(x) for x in problem.overlaps(*hats))
-    V_hat, q_hat, m_hat = (float(x) for x in hats)
-    test_error, train_error = problem.errors(V, q, m)
-    train_loss, norm = problem.train_loss(V, q, m), problem.norm(*hats)
+    overlaps, λ = problem.overlaps(*hats), problem.regularization
+    test_error, train_error = problem.errors(*overlaps)
+    train_loss, norm = problem.train_loss(*overlaps), problem.norm(*hats)
+    objective = train_loss + λ * norm / (2 * problem.sample_ratio)
+    outcome = test_error, train_loss, train_error, norm, objective
     return GLMSolution(
-        V, q, m, V_hat, q_hat, m_hat, problem.regularization, test_error, train_loss, train_error,
-        norm, train_loss + problem.regularization * norm / (2 * problem.sample_ratio),
-        residual=problem.residual(hats), iterations=evaluations, converged=True,
-    )  # fmt: skip
+        *overlaps, *hats.tolist(), λ, *outcome, problem.residual(hats), evaluations, converged=True
+    )
 
 
 def _guess(problem: _Problem) -> Array:
-    """V̂, q̂, m̂ after a few damped steps of the map, from a readout that knows little."""
+    """V̂, q̂, m̂ after a few damped steps of the map."""
     alpha, rho = problem.sample_ratio, problem.covariates.teacher_variance
     hats = np.array([alpha / 4, alpha / 4, alpha / np.sqrt(8 * np.pi * rho)])
     for _ in range(5):
@@ -455,65 +391,70 @@ def _guess(problem: _Problem) -> Array:
 
 
 def _newton(problem: _Problem, start: Array) -> tuple[Array | None, int]:
-    """V̂, q̂, m̂ at the fixed point, None if it was not reached, and evaluations of the map."""
+    """V̂, q̂, m̂ at the fixed point, None if it was not reached, and evaluations of the map.
+
+    Unknown are the logarithms of V̂ + λ/e_max, q̂ and m̂. Any three numbers are a possible Gaussian,
+    and V̂ may vanish, as the hinge's does at large λ.
+    """
+    shift = np.array([problem.regularization / problem.covariates.eigenvalues[-1], 0, 0])
+    first = np.log(start + shift)
+
+    def change(x: Array) -> Array:
+        hats = np.exp(np.clip(x, first - 30, first + 30)) - shift  # a first step may go anywhere
+        return np.log(problem.conjugates(*problem.overlaps(*hats)) + shift) - x
+
+    def jacobian(x: Array) -> Array:
+        h, at = 1e-6, change(x)
+        return np.array([change(x + step) - at for step in h * np.eye(3)]).T / h
+
     with np.errstate(all="ignore"):
-        found = root(
-            problem.mismatch, problem.unknowns(start), jac=problem.jacobian, method="hybr",
-            options={"xtol": 1e-13, "maxfev": 100},
-        )  # fmt: skip
-        hats = problem.hats(found.x)
+        found = root(change, first, jac=jacobian, options={"xtol": 1e-13})
+        hats = np.exp(found.x) - shift
         reached = problem.residual(hats) <= TOLERANCE
     return hats if reached else None, found.nfev + 4 * found.njev
 
 
 def _anneal(problem: _Problem) -> tuple[Array, int]:
     """`_newton` from a λ so large that the map contracts, in steps as long as it succeeds."""
-    at = 10 * max(problem.regularization, problem.covariates.eigenvalues[-1])
-    at *= max(problem.sample_ratio, 1.0)
-    top = replace(problem, regularization=at)
-    hats, evaluations = _newton(top, _guess(top))
-    step = np.log(10.0)
-    while hats is not None and at > problem.regularization and step > 1e-3:
-        lower = max(at * np.exp(-step), problem.regularization)
+    λ, evaluations, step = problem.regularization, 0, np.log(10.0)
+    at = 10 * max(λ, problem.covariates.eigenvalues[-1]) * max(problem.sample_ratio, 1.0)
+    hats = _guess(replace(problem, regularization=at))
+    while at > λ and step > 1e-3:
+        lower = max(at * np.exp(-step), λ)
         found, spent = _newton(replace(problem, regularization=lower), hats)
         evaluations += spent
         if found is None:
             step /= 3
         else:
             hats, at, step = found, lower, 1.5 * step
-    if hats is None or at > problem.regularization:
-        residual = problem.residual(_guess(problem) if hats is None else hats)
+    if at > λ:
         raise ConvergenceError(
-            f"no fixed point at sample_ratio={problem.sample_ratio:g}, "
-            f"regularization={problem.regularization:g}, loss={problem.loss!r}: residual "
-            f"{residual:.1e}, allowed {TOLERANCE:.0e}; it was reached down to regularization="
-            f"{at:.2g}: try a larger one, or features without tiny eigenvalues"
+            f"no fixed point at sample_ratio={problem.sample_ratio:g}, regularization={λ:g}: "
+            f"residual {problem.residual(hats):.1e}, allowed {TOLERANCE:.0e}; it was followed down "
+            f"to regularization={at:.2g}: try more, or features without tiny eigenvalues"
         )
     return hats, evaluations
 
 
-def _optimal(problem: _Problem, start: Array | None) -> GLMSolution:
+def _optimal(problem: _Problem) -> GLMSolution:
     """The solution of least test error: a scan in decades of λ, refined around its best."""
-    mean = float(problem.covariates.eigenvalues.mean())
-    logs = np.arange(np.log(OPTIMAL_BOUNDS[1]), np.log(OPTIMAL_BOUNDS[0]) - 1, -np.log(10))
-    found: list[GLMSolution] = []
+    ends = problem.covariates.eigenvalues.mean() * np.array(OPTIMAL_BOUNDS)
+    logs = np.log(np.geomspace(ends[1], ends[0], 8))
+    found = []
 
-    def error(log_ratio: float, near: Array | None) -> float:
-        at = replace(problem, regularization=float(mean * np.exp(log_ratio)))
-        found.append(_solve(at, near))
-        return found[-1].test_error
+    def error(log: float, near: GLMSolution | None) -> float:
+        at = replace(problem, regularization=float(np.exp(log)))
+        solution = _solve(at, None if near is None else np.array(near[3:6]))
+        found.append((float(f"{solution.test_error:.10g}"), solution.regularization, solution))
+        return solution.test_error
 
-    for log_ratio in logs:
-        error(log_ratio, np.array(found[-1][3:6]) if found else None)
-    errors = np.array([solution.test_error for solution in found])
-    k = int(np.flatnonzero(errors <= errors.min() + 1e-10)[-1])
+    for log in logs:
+        error(log, found[-1][-1] if found else None)
+    k = found.index(min(found))
     bounds = logs[min(k + 1, len(logs) - 1)], logs[max(k - 1, 0)]
-    near = np.array(found[k][3:6])
-    minimize_scalar(error, args=(near,), bounds=bounds, method="bounded", options={"xatol": 1e-3})
-    evaluations = sum(solution.iterations for solution in found)
-    least = min(solution.test_error for solution in found) + 1e-10
-    flat = [solution for solution in found if solution.test_error <= least]
-    return min(flat, key=lambda s: s.regularization)._replace(iterations=evaluations)
+    settings = {"method": "bounded", "options": {"xatol": 1e-3}}
+    minimize_scalar(error, args=(found[k][-1],), bounds=bounds, **settings)
+    return min(found)[-1]._replace(iterations=sum(entry[-1].iterations for entry in found))
 
 
 def learning_curve(
@@ -532,18 +473,18 @@ def learning_curve(
     import xarray as xr
 
     ratios = [check_positive("sample_ratios", ratio) for ratio in sample_ratios]
+    if not ratios:
+        raise ValueError("sample_ratios must hold at least one number > 0, got none")
     settings = {"regularization": regularization, "loss": loss, "labels": labels}
-    solutions: dict[int, GLMSolution] = {}
+    solutions: dict[float, GLMSolution] = {}
     last = None
-    for i in np.argsort(ratios, kind="stable"):
-        last = solve(covariates, sample_ratio=ratios[i], initial=last, **settings)
-        solutions[i] = last
-    columns = zip(*(solutions[i] for i in range(len(ratios))), strict=True)
+    for ratio in sorted(ratios):
+        last = solve(covariates, sample_ratio=ratio, initial=last, **settings)
+        solutions[ratio] = last
+    columns = zip(*(solutions[ratio] for ratio in ratios), strict=True)
+    table = dict(zip(GLMSolution._fields, columns, strict=True))
     return xr.Dataset(
-        {
-            name: ("sample_ratio", list(c))
-            for name, c in zip(GLMSolution._fields, columns, strict=True)
-        },
+        {name: ("sample_ratio", list(column)) for name, column in table.items()},
         coords={"sample_ratio": ratios},
         attrs={"loss": loss, "labels": labels},
     )
