@@ -156,12 +156,12 @@ def _logistic(a: Array, V: float) -> _Learned:
 def _hinge(a: Array, V: float) -> _Learned:
     pull = np.clip((1 - a) / V, 0.0, 1.0)
     slope = np.where((a < 1) & (a > 1 - V), -1 / V, 0.0)
-    return _Learned(a + V * pull, pull, slope, np.maximum(1 - V - a, 0.0))
+    return _Learned(np.clip(1.0, a, a + V), pull, slope, np.maximum(1 - V - a, 0.0))
 
 
 def _square(a: Array, V: float) -> _Learned:
     pull = (1 - a) / (1 + V)
-    return _Learned(a + V * pull, pull, np.full_like(a, -1 / (1 + V)), pull**2 / 2)
+    return _Learned((a + V) / (1 + V), pull, np.full_like(a, -1 / (1 + V)), pull**2 / 2)
 
 
 _LOSSES = {"logistic": _logistic, "square": _square, "hinge": _hinge}

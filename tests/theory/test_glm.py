@@ -1,0 +1,442 @@
+"""The replica readout: an independent slow solver, closed forms, limits, fits by scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import erfc
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.svm import LinearSVC
+
+from tlnb.errors import ConvergenceError
+from tlnb.theory import glm
+from tlnb.theory.glm import GaussianCovariates, learning_curve, proximal, solve
+
+LOSSES = ("logistic", "square", "hinge")
+
+
+def covariates(
+    seed: int = 0, n_features: int = 12, *, spread: float = 1.0, explained: float = 0.9
+) -> GaussianCovariates:
+    """Random ones: eigenvalues over decades, features that explain a given part of the teacher."""
+    rng = np.random.default_rng(seed)
+    e = np.exp(spread * rng.standard_normal(n_features))
+    Q, _ = np.linalg.qr(rng.standard_normal((n_features, n_features)))
+    omega = (Q * e) @ Q.T
+    weights = rng.standard_normal(n_features) / np.sqrt(n_features)
+    tau = omega @ weights
+    return GaussianCovariates((omega + omega.T) / 2, tau, tau @ weights / explained)
+
+
+# An independent slow computation: scalar proximal maps by bracketing, adaptive quadrature over both
+# labels, matrices instead of eigenvalues, damped plain iteration.
+
+
+def slow_proximal(a: float, V: float, loss: str) -> float:
+    if loss == "hinge":
+        return max(a, min(a + V, 1.0))
+    pull = {"logistic": lambda z: 1 / (1 + np.exp(min(z, 700.0))), "square": lambda z: 1 - z}[loss]
+    low, high = min(a, 1.0) - 1e-9 * (1 + V), max(a + V, 1.0) + 1e-9 * (1 + V)
+    return brentq(lambda z: z - a - V * pull(z), low, high, xtol=1e-15, rtol=1e-15)
+
+
+def slow_conjugates(c: GaussianCovariates, ratio: float, loss: str, V, q, m) -> np.ndarray:
+    """V̂ through Stein's identity, so that no derivative of a proximal map is taken."""
+    hidden, total = c.teacher_variance - m**2 / q, np.zeros(3)
+    for y in (-1, 1):
+
+        def pull(xi, y=y):
+            a = y * np.sqrt(q) * xi
+            return y * (slow_proximal(a, V, loss) - a) / V
+
+        def Z(xi, y=y):
+            return erfc(-y * m * xi / np.sqrt(2 * q * hidden)) / 2
+
+        def dZ(xi, y=y):
+            return y * np.exp(-((m * xi) ** 2) / (2 * q * hidden)) / np.sqrt(2 * np.pi * hidden)
+
+        special = [0, -1, 1, -4, 4, y / np.sqrt(q), y * (1 - V) / np.sqrt(q), -y * V / np.sqrt(q)]
+        points = sorted({x for x in special if abs(x) < 9})
+
+        def mean(f, points=points):
+            def integrand(xi):
+                return f(xi) * np.exp(-(xi**2) / 2) / np.sqrt(2 * np.pi)
+
+            return quad(integrand, -9, 9, points=points, limit=500, epsabs=1e-13, epsrel=1e-10)[0]
+
+        by_dZ = mean(lambda xi: dZ(xi) * pull(xi))
+        by_xi = mean(lambda xi: xi * Z(xi) * pull(xi))
+        square = mean(lambda xi: Z(xi) * pull(xi) ** 2)
+        total += ratio * np.array([m / q * by_dZ - by_xi / np.sqrt(q), square, by_dZ])
+    return total
+
+
+def slow_overlaps(c: GaussianCovariates, regularization: float, hats) -> np.ndarray:
+    K, omega, tau = c.n_features, c.feature_covariance, c.teacher_covariance
+    inverse = np.linalg.inv(regularization * np.eye(K) + hats[0] * omega)
+    q = hats[1] * np.trace(omega @ inverse @ omega @ inverse) / K
+    q += hats[2] ** 2 * tau @ inverse @ omega @ inverse @ tau
+    return np.array([np.trace(omega @ inverse) / K, q, hats[2] * tau @ inverse @ tau])
+
+
+def slow_step(c: GaussianCovariates, ratio: float, regularization: float, loss: str, overlaps):
+    return slow_overlaps(c, regularization, slow_conjugates(c, ratio, loss, *overlaps))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("ratio", "regularization", "explained"), [(2.0, 0.3, 0.9), (0.5, 1.0, 1.0), (8.0, 0.1, 0.5)]
+)
+def test_agrees_with_plain_iteration_by_adaptive_quadrature(loss, ratio, regularization, explained):
+    c = covariates(n_features=8, explained=explained)
+    overlaps = np.array([1.0, 1.0, 0.1 * np.sqrt(c.teacher_variance)])
+    for _ in range(200):
+        new = slow_step(c, ratio, regularization, loss, overlaps)
+        change, overlaps = np.abs(new / overlaps - 1).max(), 0.3 * overlaps + 0.7 * new
+        if change < 1e-8:
+            break
+    found = solve(c, sample_ratio=ratio, regularization=regularization, loss=loss)
+    np.testing.assert_allclose(found[:3], overlaps, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("ratio", [0.1, 1.0, 20.0])
+@pytest.mark.parametrize("regularization", [1e-4, 10.0])
+def test_is_a_fixed_point_of_the_slow_map_at_the_extremes(loss, ratio, regularization):
+    for spread, explained in ((0.5, 0.6), (2.5, 1.0)):
+        c = covariates(1, spread=spread, explained=explained)
+        found = solve(c, sample_ratio=ratio, regularization=regularization, loss=loss)
+        assert found.converged and found.residual < glm.TOLERANCE
+        assert found.m**2 <= c.teacher_variance * found.q
+        once = slow_step(c, ratio, regularization, loss, found[:3])
+        np.testing.assert_allclose(once, found[:3], rtol=1e-8)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_proximal_map_minimises(loss):
+    for V in (1e-6, 0.3, 50.0, 1e7):
+        a = np.concatenate([np.linspace(-1.2 * V - 5, 5 + V, 41), np.linspace(-3, 3, 21)])
+        z = proximal(a, V, loss)
+        expected = [slow_proximal(x, V, loss) for x in a]
+        np.testing.assert_allclose(z, expected, rtol=1e-9, atol=1e-9)
+        assert (np.diff(z[:41]) > -1e-9).all() and (np.diff((z - a)[:41]) < 1e-9).all()
+
+
+def test_numbers_of_a_known_instance():
+    """Sign inputs, erf features, random first layer: K = 150, N0 = 300, D = 200."""
+    rng = np.random.default_rng(0)
+    N0, D, K = 300, 200, 150
+    F, theta, W = (rng.standard_normal(shape) for shape in ((D, N0), D, (K, N0)))
+    F_F = F.T @ F / D
+    slope = np.sqrt(2 / (np.pi * np.diag(F_F)))
+    inputs = slope[:, None] * slope * F_F
+    np.fill_diagonal(inputs, 1.0)
+    fields = W @ inputs @ W.T / N0
+    s = np.diag(fields)
+    gain = 2 / np.sqrt(np.pi * (1 + 2 * s))
+    omega = gain[:, None] * gain * fields
+    np.fill_diagonal(omega, 2 / np.pi * np.arcsin(2 * s / (1 + 2 * s)))
+    tau = gain * (W @ (slope * (F.T @ theta))) / (D * np.sqrt(N0))
+    c = GaussianCovariates(omega, tau, theta @ theta / D)
+    given = {"regularization": 0.1}
+    assert solve(c, sample_ratio=2, loss="square", **given).test_error == pytest.approx(
+        0.4051, abs=4e-3
+    )
+    assert solve(c, sample_ratio=2, **given).test_error == pytest.approx(0.3953, abs=4e-3)
+    assert solve(c, sample_ratio=5, loss="hinge", **given).test_error == pytest.approx(
+        0.3709, abs=4e-3
+    )
+
+
+# Closed forms
+
+
+@pytest.mark.parametrize("labels", ["sign", "linear"])
+@pytest.mark.parametrize("ratio", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("regularization", [1e-4, 0.5])
+def test_ridge_in_closed_form(labels, ratio, regularization):
+    """One scalar equation, then linear algebra: the deterministic equivalent of ridge regression.
+
+    The readout is shrunk as by a ridge S = λ(1 + V)/α on the population's covariance.
+    """
+    c = covariates(3, 30, spread=0.7)
+    e, t2, rho, K = c.eigenvalues, c.squared_projections, c.teacher_variance, c.n_features
+
+    def gap(V):
+        return np.mean(e / (regularization + ratio * e / (1 + V))) - V
+
+    V = brentq(gap, 0, np.mean(e) / regularization * 1.01, xtol=1e-300, rtol=1e-14)
+    slope, power = (1.0, rho) if labels == "linear" else (np.sqrt(2 / (np.pi * rho)), 1.0)
+    S = regularization * (1 + V) / ratio
+    t2 = slope**2 * t2
+    shrunk = e / (e + S)
+    variance = np.sum(shrunk**2) / (ratio * K)
+    bias = power - np.sum(t2 * (e + 2 * S) / (e + S) ** 2)  # E(y - w·u)² of the shrunk readout
+    error = bias / (1 - variance)  # the generalised cross-validation identity
+    found = solve(
+        c, sample_ratio=ratio, regularization=regularization, loss="square", labels=labels
+    )
+    correlation = slope * found.m
+    assert found.V == pytest.approx(V, rel=1e-10)
+    assert correlation == pytest.approx(np.sum(t2 / (e + S)), rel=1e-9)
+    assert power - 2 * correlation + found.q == pytest.approx(error, rel=1e-8)
+    assert found.train_loss == pytest.approx(error / (1 + V) ** 2 / 2, rel=1e-8)
+    if labels == "linear":
+        assert found.test_error == pytest.approx(error, rel=1e-8)
+        assert found.train_error == pytest.approx(2 * found.train_loss, rel=1e-12)
+
+
+def test_square_loss_through_quadrature_is_its_closed_form():
+    c = covariates(4)
+    found = solve(c, sample_ratio=1.5, regularization=0.1, loss="square")
+    hats = slow_conjugates(c, 1.5, "square", *found[:3])
+    np.testing.assert_allclose(found[3:6], hats, rtol=1e-8)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("ratio", [0.4, 3.0])
+def test_norm_is_the_derivative_of_the_objective(loss, ratio):
+    """Envelope theorem: d min[ℓ + λ‖a‖²/2]/dλ = ‖a‖²/2, per example ‖a‖²/(2αK)."""
+    c, λ, h = covariates(5), 0.05, 1e-5
+    low, at, high = (
+        solve(c, sample_ratio=ratio, regularization=x, loss=loss) for x in (λ - h, λ, λ + h)
+    )
+    slope = (high.objective - low.objective) / (2 * h)
+    assert slope == pytest.approx(at.norm / (2 * ratio), rel=1e-6)
+    assert low.objective < at.objective < high.objective
+    assert at.objective == pytest.approx(at.train_loss + λ * at.norm / (2 * ratio), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_one_step_of_the_readout_at_large_regularisation(loss):
+    """a = Σ_μ y_μ u_μ ℓ'/(λ sqrt(K)): the mean direction, of any loss, with the slope at zero."""
+    c, α, λ = covariates(6), 2.0, 1e7
+    found = solve(c, sample_ratio=α, regularization=λ, loss=loss)
+    pull = 0.5 if loss == "logistic" else 1.0
+    e, t2, rho = c.eigenvalues, c.squared_projections, c.teacher_variance
+    m = α * pull * np.sqrt(2 / (np.pi * rho)) * t2.sum() / λ
+    q = α * pull**2 * (np.mean(e**2) + α * 2 / (np.pi * rho) * (t2 * e).sum()) / λ**2
+    np.testing.assert_allclose([found.V, found.q, found.m], [np.mean(e) / λ, q, m], rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_nothing_is_learned_from_few_examples(loss):
+    found = solve(covariates(7), sample_ratio=1e-7, regularization=0.5, loss=loss)
+    assert found.test_error == pytest.approx(0.5, abs=1e-3)
+    assert found.V == pytest.approx(covariates(7).eigenvalues.mean() / 0.5, rel=1e-5)
+
+
+def test_a_teacher_unrelated_to_the_features_is_not_learned():
+    c = covariates(8)
+    blind = GaussianCovariates(c.feature_covariance, np.zeros(12), 1.0)
+    for loss in LOSSES:
+        found = solve(blind, sample_ratio=2, regularization=0.1, loss=loss)
+        assert found.m == 0 and found.q > 0 and found.test_error == 0.5
+
+
+def test_many_examples_reach_the_best_linear_readout():
+    c = covariates(9, explained=0.8)
+    found = solve(c, sample_ratio=1e5, regularization=1e-3, loss="square")
+    assert found.test_error == pytest.approx(np.arccos(np.sqrt(0.8)) / np.pi, abs=1e-4)
+
+
+def test_training_error_vanishes_on_the_separable_side():
+    c = covariates(10)
+    few, many = (solve(c, sample_ratio=x, regularization=1e-4) for x in (0.3, 8.0))
+    assert few.train_error < 1e-12 and few.train_loss < 1e-3
+    assert many.train_error > 0.01
+
+
+def test_scales_of_features_and_teacher_are_conventions():
+    """ν → bν changes nothing; u → su with λ → s²λ neither, but for a → a/s."""
+    c = covariates(11)
+    given = {"sample_ratio": 1.3, "loss": "logistic"}
+    at = solve(c, regularization=0.2, **given)
+    omega, tau, rho = c.feature_covariance, c.teacher_covariance, c.teacher_variance
+    louder = solve(GaussianCovariates(omega, 1e3 * tau, 1e6 * rho), regularization=0.2, **given)
+    assert louder.test_error == pytest.approx(at.test_error, rel=1e-9)
+    assert louder.m == pytest.approx(1e3 * at.m, rel=1e-8)
+    larger = solve(GaussianCovariates(25 * omega, 5 * tau, rho), regularization=5.0, **given)
+    assert larger.test_error == pytest.approx(at.test_error, rel=1e-9)
+    assert larger.norm == pytest.approx(at.norm / 25, rel=1e-8)
+
+
+# Simulation
+
+
+def fitted(c: GaussianCovariates, ratio: float, λ: float, loss: str, draws: int) -> np.ndarray:
+    """Test error, and the error and loss on the training examples, of scikit-learn's readouts."""
+    rng = np.random.default_rng(12)
+    K, omega, tau = c.n_features, c.feature_covariance, c.teacher_covariance
+    joint = np.block([[omega, tau[:, None]], [tau[None], c.teacher_variance]])
+    values, vectors = np.linalg.eigh(joint)
+    root = vectors * np.sqrt(values.clip(0))
+    out = []
+    for _ in range(draws):
+        draw = rng.standard_normal((round(ratio * K), K + 1)) @ root.T
+        U, y = draw[:, :-1] / np.sqrt(K), np.sign(draw[:, -1])
+        model = {
+            "logistic": LogisticRegression(C=1 / λ, fit_intercept=False, tol=1e-8, max_iter=2000),
+            "square": Ridge(alpha=λ, fit_intercept=False),
+            "hinge": LinearSVC(C=1 / λ, loss="hinge", fit_intercept=False, tol=1e-6,
+                               max_iter=100_000),
+        }[loss]  # fmt: skip
+        a = np.ravel(model.fit(U, y).coef_)
+        m, q = tau @ a / np.sqrt(K), a @ omega @ a / K
+        margins = y * (U @ a)
+        losses = {
+            "logistic": np.logaddexp(0, -margins),
+            "square": (1 - margins) ** 2 / 2,
+            "hinge": np.maximum(0, 1 - margins),
+        }[loss]
+        test = np.arccos(m / np.sqrt(c.teacher_variance * q)) / np.pi
+        out.append([test, np.mean(margins < 0), losses.mean(), a @ a / K])
+    return np.array(out)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("ratio", [0.7, 3.0])
+def test_agrees_with_fits_to_gaussian_draws(loss, ratio):
+    c, λ = covariates(13, 100, explained=0.8), 0.2
+    seen = fitted(c, ratio, λ, loss, draws=40)
+    found = solve(c, sample_ratio=ratio, regularization=λ, loss=loss)
+    expected = np.array([found.test_error, found.train_error, found.train_loss, found.norm])
+    error = seen.std(axis=0, ddof=1) / np.sqrt(len(seen))
+    assert (np.abs(seen.mean(axis=0) - expected) < 4 * error + 0.01 * expected + 1e-4).all()
+
+
+# Regularisation of least test error, learning curves
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_optimal_regularisation_is_the_best_on_a_fine_grid(loss):
+    c = covariates(14, 20)
+    best = solve(c, sample_ratio=1.5, regularization="optimal", loss=loss)
+    grid = best.regularization * np.geomspace(0.02, 50, 41)
+    errors = [solve(c, sample_ratio=1.5, regularization=x, loss=loss).test_error for x in grid]
+    assert best.test_error <= min(errors) + 1e-9
+    refined = minimize_scalar(
+        lambda t: solve(c, sample_ratio=1.5, regularization=np.exp(t), loss=loss).test_error,
+        bounds=np.log(best.regularization) + np.array([-1, 1]),
+        method="bounded",
+    )
+    assert best.test_error == pytest.approx(refined.fun, rel=1e-6)
+
+
+def test_optimal_ridge_is_that_of_the_noise():
+    """Isotropic linear regression: the posterior mean's λ, noise over signal."""
+    rng = np.random.default_rng(15)
+    K, noise = 40, 0.3
+    w = rng.standard_normal(K) / np.sqrt(K)
+    c = GaussianCovariates(np.eye(K), w, w @ w + noise)
+    given = {"sample_ratio": 2.0, "loss": "square", "labels": "linear"}
+    best = solve(c, regularization="optimal", **given)
+    assert best.regularization == pytest.approx(noise / (w @ w), rel=2e-3)
+
+
+@pytest.mark.parametrize("regularization", [1e-3, "optimal"])
+def test_learning_curve_is_the_single_solutions(regularization):
+    c, ratios = covariates(16), [3.0, 0.4, 1.0]
+    curve = learning_curve(c, sample_ratios=ratios, regularization=regularization, loss="hinge")
+    assert curve.sample_ratio.values.tolist() == ratios
+    assert curve.attrs["loss"] == "hinge" and curve.converged.values.all()
+    for ratio in ratios:
+        alone = solve(c, sample_ratio=ratio, regularization=regularization, loss="hinge")
+        at = curve.sel(sample_ratio=ratio)
+        assert float(at.test_error) == pytest.approx(alone.test_error, rel=1e-7)
+    assert (curve.residual < 1e-9).all()
+
+
+def test_double_descent_is_cured_by_the_optimal_regularisation():
+    c = covariates(17, 40, spread=0.3, explained=0.7)
+    given = {"sample_ratios": [0.5, 1.0, 2.0], "loss": "square"}
+    peak = learning_curve(c, regularization=1e-4, **given).test_error.values
+    tuned = learning_curve(c, regularization="optimal", **given).test_error.values
+    assert peak[1] > peak[0] and peak[1] > peak[2]
+    assert tuned[0] > tuned[1] > tuned[2]
+
+
+# Bad input
+
+
+@given(
+    n=st.integers(1, 8),
+    seed=st.integers(0, 2**32 - 1),
+    rank=st.integers(1, 10),
+    scale=st.floats(-6, 6),
+)
+@settings(max_examples=50)
+def test_sample_moments_are_always_accepted(n, seed, rank, scale):
+    """Moments of one sample are a possible Gaussian, of full rank or not."""
+    rng = np.random.default_rng(seed)
+    sample = 10**scale * rng.standard_normal((rank, n + 1))
+    moments = sample.T @ sample / rank
+    c = GaussianCovariates(moments[:-1, :-1], moments[:-1, -1], moments[-1, -1])
+    assert c.n_features == n and (c.eigenvalues >= 0).all()
+    lengthened = moments[:-1, -1] * 1.1 + 1e-3 * np.sqrt(moments[-1, -1] * np.diag(moments)[:-1])
+    if np.linalg.matrix_rank(moments, tol=1e-6 * moments.max()) < min(n + 1, rank):
+        return
+    explained = lengthened @ np.linalg.pinv(moments[:-1, :-1]) @ lengthened
+    if explained > 1.01 * moments[-1, -1]:
+        with pytest.raises(ValueError, match="impossible Gaussian"):
+            GaussianCovariates(moments[:-1, :-1], lengthened, moments[-1, -1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([[1.0, 0.2], [0.1, 1.0]], [0, 0], 1.0), "feature_covariance must be a symmetric"),
+        (([[1.0, 0.2, 0.1], [0.2, 1.0, 0.1]], [0, 0], 1.0), "symmetric matrix, got shape"),
+        (([[1.0, 2.0], [2.0, 1.0]], [0, 0], 1.0), "semi-definite, not 0, got eigenvalues from -1"),
+        ((np.zeros((2, 2)), [0, 0], 1.0), "positive semi-definite"),
+        ((np.eye(2), [0, 0, 0], 1.0), "teacher_covariance must be .* shape"),
+        ((np.eye(2), [0, np.nan], 1.0), "teacher_covariance must be a finite"),
+        ((np.full((2, 2), np.inf), [0, 0], 1.0), "feature_covariance must be a finite"),
+        ((np.eye(2), [0, 0], 0.0), "teacher_variance must be a number > 0"),
+        ((np.eye(2), [1, 1], 1.9), "teacher_variance must be at least .* = 2, .* got 1.9"),
+        ((np.diag([1.0, 0.0]), [0.1, 0.1], 1.0), "an impossible Gaussian"),
+    ],
+)
+def test_covariances_that_are_none_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianCovariates(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"sample_ratio": 0}, ValueError, "sample_ratio must be a number > 0, got 0"),
+        ({"sample_ratio": "1"}, TypeError, "sample_ratio must be a number"),
+        ({"regularization": 0}, ValueError, "regularization must be .* got 0: .* runs away"),
+        ({"regularization": -1.0}, ValueError, "regularization must be a number > 0, got -1"),
+        ({"regularization": "best"}, ValueError, "regularization must be one of 'optimal'"),
+        ({"regularization": None}, TypeError, "regularization must be a number"),
+        ({"loss": "exponential"}, ValueError, "loss must be one of 'logistic'"),
+        ({"labels": "noisy"}, ValueError, "labels must be one of 'sign', 'linear'"),
+        ({"labels": "linear"}, ValueError, "labels='linear' must come with loss='square'"),
+        ({"covariates": np.eye(2)}, TypeError, "covariates must be GaussianCovariates"),
+    ],
+)
+def test_bad_arguments_are_named(changed, error, message):
+    given = {"covariates": covariates(), "sample_ratio": 1.0, "regularization": 0.1} | changed
+    with pytest.raises(error, match=message):
+        solve(given.pop("covariates"), **given)
+
+
+def test_bad_curves_and_margins_are_named():
+    with pytest.raises(ValueError, match="sample_ratios must hold at least one"):
+        learning_curve(covariates(), sample_ratios=[], regularization=0.1)
+    with pytest.raises(ValueError, match="sample_ratios must be a number > 0, got -1"):
+        learning_curve(covariates(), sample_ratios=[1, -1], regularization=0.1)
+    with pytest.raises(ValueError, match="V must be a number > 0"):
+        proximal([0.0], 0.0, "logistic")
+
+
+def test_failure_says_how_far_it_came(monkeypatch):
+    monkeypatch.setattr(glm, "TOLERANCE", -1.0)
+    with pytest.raises(ConvergenceError, match=r"residual .* regularization=.* features without"):
+        solve(covariates(), sample_ratio=1.0, regularization=0.1)
