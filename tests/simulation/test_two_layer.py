@@ -234,7 +234,7 @@ def transfer():
 @pytest.mark.parametrize("training", [{}, {"optimizer": "adam", "epochs": 20}])
 def test_protocols_are_tuned_and_keep_what_they_freeze(transfer, training):
     source, target, validation, test = transfer
-    options = dict(regularizations=[0.01, 0.1, 1, 10], seed=4, **training)
+    options = dict(readout_regularizations=[0.01, 0.1, 1, 10], seed=4, **training)
     found = compare_protocols(source, target, validation, **options)
     assert list(found) == ["TF", "RF", "2L", "fTF"]
     for name, protocol in found.items():
@@ -244,7 +244,7 @@ def test_protocols_are_tuned_and_keep_what_they_freeze(transfer, training):
     for name in ("TF", "RF"):
         network = found[name].network
         errors = [train_readout(network, target, regularization=penalty).error(validation)
-                  for penalty in options["regularizations"]]  # fmt: skip
+                  for penalty in options["readout_regularizations"]]  # fmt: skip
         assert found[name].validation_error == min(errors)
     assert found["fTF"].network.loss(validation) <= found["TF"].network.loss(validation)
     error = {name: protocol.network.error(test) for name, protocol in found.items()}
@@ -258,7 +258,7 @@ def test_protocols_are_tuned_and_keep_what_they_freeze(transfer, training):
 def test_protocols_can_be_centred(transfer):
     source, target, validation, test = transfer
     relu = TwoLayerNetwork(source.first_layer, activation="relu")
-    options = dict(protocols=["TF", "RF"], regularizations=[1.0], loss="square")
+    options = dict(protocols=["TF", "RF"], readout_regularizations=[1.0], loss="square")
     found = compare_protocols(relu, target, validation, centre_on=test.X, **options)
     for protocol in found.values():
         np.testing.assert_allclose(protocol.network.features(test.X).mean(0), 0, atol=1e-12)
@@ -343,8 +343,10 @@ def test_readout_refuses(change, error, match):
         ({"target": ONE_CLASS}, ValueError, "target.y must hold labels of both classes"),
         ({"validation": teacher_task(5, 4)}, ValueError, "validation.X"),
         ({"protocols": ["TF", "XX"]}, ValueError, "protocols must be one of 'TF', 'RF'"),
-        ({"regularizations": []}, ValueError, "regularizations must"),
-        ({"regularizations": [0.0]}, ValueError, "regularization"),
+        ({"regularizations": []}, ValueError, "regularizations and learning_rates must"),
+        ({"readout_regularizations": []}, ValueError, "regularizations and learning_rates must"),
+        ({"regularizations": [0.0]}, ValueError, "regularization must be a number > 0"),
+        ({"readout_regularizations": [-1]}, ValueError, "regularization must be a number > 0"),
         ({"optimizer": "adam", "learning_rates": []}, ValueError, "learning_rates must"),
         ({"seed": -1}, ValueError, "seed"),
         ({"epochs": 0}, ValueError, "epochs"),

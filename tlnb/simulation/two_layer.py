@@ -387,8 +387,9 @@ def compare_protocols(
     *,
     protocols: Sequence[str] = PROTOCOLS,
     loss: str = "logistic",
-    regularizations: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0),
+    regularizations: Sequence[float] = (0.01, 0.1, 0.3, 1.0, 10.0),
     learning_rates: Sequence[float] = (0.003, 0.03),
+    readout_regularizations: Sequence[float] | None = None,
     centre_on: ArrayLike | None = None,
     seed: int = 0,
     **training,
@@ -404,8 +405,9 @@ def compare_protocols(
     source : TwoLayerNetwork
         The network trained on the source. RF and 2L have its width and activation.
     protocols : sequence of "TF", "RF", "2L", "fTF"
-    regularizations : sequence of float
-        The candidates for λ, each > 0.
+    regularizations, learning_rates, readout_regularizations : sequence of float
+        The candidates, each > 0. Of readouts, which are cheap, it may be a longer list; None: the
+        same.
     centre_on : array of shape (n, N0), optional
         Unlabelled inputs over which the features of TF and RF are centred.
     seed : int
@@ -423,9 +425,9 @@ def compare_protocols(
     _check_task("validation", validation, loss, target.n_features, classes=1)
     for protocol in protocols:
         check_choice("protocols", protocol, PROTOCOLS)
-    for name, given in (("regularizations", regularizations), ("learning_rates", learning_rates)):
-        if len(given) == 0:
-            raise ValueError(f"{name} must hold at least one candidate, got {given!r}")
+    of_readouts = regularizations if readout_regularizations is None else readout_regularizations
+    if not (len(regularizations) and len(of_readouts) and len(learning_rates)):
+        raise ValueError("regularizations and learning_rates must hold a candidate, got none")
     states = np.random.SeedSequence(check_count("seed", seed, least=0)).generate_state(2)
     fixed = {"width": source.width, "activation": source.activation}
     random = TwoLayerNetwork.random(**fixed, n_features=target.n_features, seed=int(states[0]))
@@ -435,19 +437,21 @@ def compare_protocols(
     fixed |= {"validation": validation, "seed": int(states[1])} | training
     found: dict[str, Protocol] = {}
     for protocol in dict.fromkeys([*(["TF"] if "fTF" in protocols else []), *protocols]):
-        both = {} if protocol in frozen else fixed
-        if protocol == "fTF":
-            both = fixed | {"initial": found["TF"].network}
-        rates = learning_rates if both.get("optimizer") == "adam" else [np.nan]
+        penalties, rates = regularizations, [np.nan]
+        if protocol in frozen:
+            penalties = of_readouts
+        elif training.get("optimizer") == "adam":
+            rates = learning_rates
+        start = found["TF"].network if protocol == "fTF" else None
         candidates = []
-        for penalty, rate in product(regularizations, rates):
+        for penalty, rate in product(penalties, rates):
             options = {"regularization": penalty, "loss": loss}
             with suppress(ConvergenceError):
                 if protocol in frozen:
                     network = train_readout(frozen[protocol], target, **options)
                 else:
-                    options |= {} if np.isnan(rate) else {"learning_rate": rate}
-                    network = train_two_layer(target, **options, **both).network
+                    options |= fixed | ({} if np.isnan(rate) else {"learning_rate": rate})
+                    network = train_two_layer(target, initial=start, **options).network
                 errors = network.error(validation), network.loss(validation, loss)
                 candidates.append((*errors, Protocol(network, penalty, rate, errors[0])))
         if not candidates:
