@@ -74,29 +74,40 @@ def test_repository_stands_in_one_place_and_elsewhere_agrees():
 @pytest.mark.parametrize(
     ("url", "folder", "expected"),
     [
-        ("", "notebooks", "found"),
+        ("", "checkout/notebooks", "found in checkout/notebooks"),
         ("", "elsewhere", "ImportError: tlnb is not installed"),
-        (URL, "elsewhere", f"git+{URL}"),
+        (URL, "checkout/notebooks", "found in checkout/notebooks"),
+        (URL, "elsewhere", "found in elsewhere/tlnb-book/notebooks"),
+        (URL, "cloned", "found in cloned/tlnb-book/notebooks"),  # started again
     ],
 )
-def test_first_cell_finds_installs_or_says_what_to_do(tmp_path, url, folder, expected):
-    (tmp_path / "checkout" / "notebooks").mkdir(parents=True)
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "checkout" / "tlnb").symlink_to(ROOT / "tlnb")
+def test_first_cell_finds_clones_or_says_what_to_do(tmp_path, url, folder, expected):
+    """With git and pip replaced by what they leave behind."""
+    for checkout in ("checkout", "cloned/tlnb-book", "elsewhere"):
+        (tmp_path / checkout / "notebooks").mkdir(parents=True)
+    for checkout in ("checkout", "cloned/tlnb-book"):
+        (tmp_path / checkout / "tlnb").symlink_to(ROOT / "tlnb")
     code = f"""
-import subprocess
-subprocess.run = lambda command, check: print(command[-1])
+import os, pathlib, shutil, subprocess
+def run(command, check):
+    print(*command)
+    if "clone" in command:
+        shutil.copytree({str(tmp_path / "checkout")!r}, command[-1], symlinks=True)
+subprocess.run = run
 {repository.first_cell(url)}
 import tlnb
-print("found")
+print("found in", os.getcwd())
 """
     process = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code],  # without the environment's own tlnb
-        cwd=tmp_path / ("checkout/notebooks" if folder == "notebooks" else folder),
+        cwd=tmp_path / folder,
         text=True,
         capture_output=True,
     )
-    assert expected in process.stdout + process.stderr
+    output = (process.stdout + process.stderr).replace(f"{tmp_path.resolve()}/", "")
+    assert expected in output
+    assert ("git clone" in output) == (url != "" and folder == "elsewhere")
+    assert ("-m pip install" in output) == (url != "" and folder != "checkout/notebooks")
 
 
 def test_citation_file_names_both_papers():
