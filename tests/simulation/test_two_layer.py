@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import erf
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from tlnb import Activation, ConvergenceError, Task
+from tlnb import Activation, ConvergenceError, CorrelatedHiddenManifold, Task
 from tlnb.simulation.two_layer import (
     Objective,
     TwoLayerNetwork,
@@ -283,6 +283,7 @@ def test_diverged_training_is_reported():
 TASK = teacher_task(10, 3)
 ONE_CLASS, REAL = Task(TASK.X, np.ones(10)), Task(TASK.X, np.arange(10.0))
 NETWORK = TwoLayerNetwork.random(2, 3, seed=0)
+NETWORK_20 = TwoLayerNetwork.random(25, 20, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -375,3 +376,16 @@ def test_convex_solver_that_does_not_arrive_is_reported(monkeypatch):
     monkeypatch.setattr(Model, "__init__", lambda self, **k: original(self, **k | {"max_iter": 1}))
     with pytest.raises(ConvergenceError, match=r"readout at regularization=0\.001"):
         train_readout(NETWORK, TASK, regularization=1e-3)
+
+
+def test_starts_share_no_randomness_with_a_manifold_of_the_same_seed():
+    manifold = CorrelatedHiddenManifold(20, 30, random_state=5)
+    task = manifold.sample_source(40, 5)
+    for trained in (
+        train_two_layer(task, width=25, regularization=1e-9, epochs=1, seed=5).network,
+        compare_protocols(NETWORK_20, task, task, protocols=["RF"], seed=5)["RF"].network,
+    ):
+        W = trained.first_layer
+        for F in (manifold.F_source, manifold.F_target, task.X):
+            n = min(len(W), len(F))
+            assert abs(np.corrcoef(W[:n].ravel(), F[:n].ravel())[0, 1]) < 0.2

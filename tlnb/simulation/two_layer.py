@@ -278,11 +278,12 @@ def train_two_layer(
     rate = check_positive("learning_rate", learning_rate)
     size, epochs = check_count("batch_size", batch_size), check_count("epochs", epochs)
     tolerance, patience = check_positive("tolerance", tolerance), check_count("patience", patience)
-    seeds = np.random.SeedSequence(check_count("seed", seed, least=0))
+    seed, restarts = check_count("seed", seed, least=0), check_count("restarts", restarts)
     watches = []
     with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):
-        for child in seeds.spawn(check_count("restarts", restarts)):
-            rng = np.random.default_rng(child)
+        for restart in range(restarts):
+            # A key of its own: no stream of data that are drawn with the same seed.
+            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(restart, 2)))
             options = {"activation": activation, "seed": rng}
             start = initial or TwoLayerNetwork.random(width, task.n_features, **options)
             objective = Objective(start, task, loss, penalty)
