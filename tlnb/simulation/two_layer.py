@@ -37,24 +37,12 @@ from tlnb.validation import check_choice, check_count, check_inputs, check_label
 
 Array = NDArray[np.float64]
 PROTOCOLS = ("TF", "RF", "2L", "fTF")
-DIVERGED = (
-    "the training diverged; lower learning_rate (Adam), or scale inputs and labels to order 1"
-)
-
-
-def _logistic(y: Array, f: Array) -> tuple[Array, Array]:
-    return np.logaddexp(0, -y * f), -y * expit(-y * f)
-
-
-def _square(y: Array, f: Array) -> tuple[Array, Array]:
-    return 0.5 * (y - f) ** 2, f - y
-
-
-def _hinge(y: Array, f: Array) -> tuple[Array, Array]:
-    return np.maximum(0, 1 - y * f), np.where(y * f < 1, -y, 0.0)
-
-
-LOSSES = {"logistic": _logistic, "square": _square, "hinge": _hinge}
+DIVERGED = "diverged; lower learning_rate (Adam), or scale inputs and labels to order 1"
+LOSSES = {  # ℓ and its derivative in f
+    "logistic": lambda y, f: (np.logaddexp(0, -y * f), -y * expit(-y * f)),
+    "square": lambda y, f: (0.5 * (y - f) ** 2, f - y),
+    "hinge": lambda y, f: (np.maximum(0, 1 - y * f), np.where(y * f < 1, -y, 0.0)),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +196,7 @@ class _Watch:
         """Note an epoch; False once ``patience`` epochs have brought nothing better."""
         epoch, held_out = len(self.values), np.nan
         if not np.isfinite(value):
-            raise ConvergenceError(f"objective {value} in epoch {epoch}: {DIVERGED}")
+            raise ConvergenceError(f"objective {value} in epoch {epoch}: training {DIVERGED}")
         if self.validation is not None:
             held_out = self.objective.unpack(parameters).loss(self.validation, self.objective.loss)
         self.values.append(float(value))
@@ -297,12 +285,10 @@ def train_two_layer(
         watch = min(watches, key=lambda watch: watch.best_score)
         value, gradient = watch.objective(watch.best)
     network, slope = watch.objective.unpack(watch.best), float(abs(gradient).max())
-    histories = np.array(watch.values), np.array(watch.losses)
-    means = network.loss(task, loss), watch.losses[watch.best_epoch]
-    epoch = watch.best_epoch
-    return TrainedNetwork(
-        network, float(value), *means, epoch, *histories, slope, slope <= tolerance
-    )
+    best = watch.best_epoch
+    means = network.loss(task, loss), watch.losses[best]
+    found = float(value), *means, best, np.array(watch.values), np.array(watch.losses)
+    return TrainedNetwork(network, *found, slope, slope <= tolerance)
 
 
 def _lbfgs(objective: Objective, x: Array, watch: _Watch, epochs: int, tolerance: float) -> None:
@@ -331,7 +317,7 @@ def _adam(objective: Objective, x: Array, watch: _Watch, epochs: int, rate: floa
         go_on = watch(x, objective(x)[0])
     before, after = watch.values[0], watch.values[-1]
     if after > 10 * max(before, objective(np.zeros_like(x))[0]):
-        raise ConvergenceError(f"objective from {before:.3g} to {after:.3g}: {DIVERGED}")
+        raise ConvergenceError(f"objective {before:.3g} to {after:.3g}: training {DIVERGED}")
 
 
 def train_readout(
@@ -438,20 +424,17 @@ def compare_protocols(
     fixed |= {"validation": validation, "seed": int(states[1])} | training
     found: dict[str, Protocol] = {}
     for protocol in dict.fromkeys([*(["TF"] if "fTF" in protocols else []), *protocols]):
-        penalties, rates = regularizations, [np.nan]
-        if protocol in frozen:
-            penalties = of_readouts
-        elif training.get("optimizer") == "adam":
-            rates = learning_rates
         start = found["TF"].network if protocol == "fTF" else None
+        adam = protocol not in frozen and training.get("optimizer") == "adam"
+        penalties = of_readouts if protocol in frozen else regularizations
         candidates = []
-        for penalty, rate in product(penalties, rates):
+        for penalty, rate in product(penalties, learning_rates if adam else [np.nan]):
             options = {"regularization": penalty, "loss": loss}
             with suppress(ConvergenceError):
                 if protocol in frozen:
                     network = train_readout(frozen[protocol], target, **options)
                 else:
-                    options |= fixed | ({} if np.isnan(rate) else {"learning_rate": rate})
+                    options |= fixed | ({"learning_rate": rate} if adam else {})
                     network = train_two_layer(target, initial=start, **options).network
                 errors = network.error(validation), network.loss(validation, loss)
                 candidates.append((*errors, Protocol(network, penalty, rate, errors[0])))
