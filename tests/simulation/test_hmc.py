@@ -11,6 +11,7 @@ from tlnb.simulation.hmc import (
     State,
     StepSize,
     energy,
+    exchange,
     hmc,
     langevin,
     leapfrog,
@@ -227,3 +228,31 @@ def test_a_refused_chain_keeps_its_whole_state():
     fresh = start(after.position, log_likelihood)
     for name in State._fields:
         np.testing.assert_allclose(getattr(after, name), getattr(fresh, name), rtol=1e-12)
+
+
+def test_exchange_leaves_every_target_as_it_is():
+    """Exact draws from three Gaussians, pushed far from each other, are exact draws after it."""
+    targets = [gaussian(strength=strength) for strength in (3.0, 1.2, 0.4)]
+    rng, likelihoods = np.random.default_rng(0), [target[0] for target in targets]
+    states = []
+    for log_likelihood, mean, covariance in targets:
+        draws = rng.multivariate_normal(mean, covariance, 6000)
+        states.append(start(draws.reshape(-1, *SHAPE), log_likelihood))
+    moved, acceptance = exchange(states, likelihoods, rng)
+    assert ((0.1 < acceptance) & (acceptance < 0.9)).all()
+    for (log_likelihood, mean, covariance), old, new in zip(targets, states, moved, strict=True):
+        assert (new.position != old.position).any(axis=(1, 2)).mean() > 0.1
+        for ours, fresh in zip(new, start(new.position, log_likelihood), strict=True):
+            np.testing.assert_allclose(ours, fresh, rtol=1e-12)
+        away = new.position.reshape(6000, -1) - mean
+        white = np.linalg.solve(np.linalg.cholesky(covariance), away.T)
+        assert kstest((white**2).sum(0), "chi2", (6,)).statistic < 1.8 / np.sqrt(6000)
+        assert (abs(white.mean(1)) < 4.5 / np.sqrt(6000)).all()
+        assert kstest(white.ravel(), "norm").statistic < 1.9 / np.sqrt(36_000)
+
+
+def test_one_target_has_nobody_to_exchange_with():
+    log_likelihood, *_ = gaussian()
+    state = start(np.zeros((2, *SHAPE)), log_likelihood)
+    (same,), acceptance = exchange([state], [log_likelihood], np.random.default_rng(0))
+    assert same is state and acceptance.shape == (0,)

@@ -13,7 +13,7 @@ from tlnb.activations import get_activation
 from tlnb.errors import SamplingError
 from tlnb.kernels import kernel
 from tlnb.simulation import sample_posterior, sample_transfer, summary
-from tlnb.simulation.diagnostics import PARTS, _decomposition
+from tlnb.simulation.diagnostics import PARTS, _decomposition, _independent, pooled_r_hat
 from tlnb.simulation.hmc import hmc, langevin, start
 from tlnb.simulation.network import Network, draw_readouts
 from tlnb.simulation.sampling import _Target
@@ -406,9 +406,69 @@ def test_three_replicas_and_reproducible_transfer(related):
     assert dict(data.sizes) == {"source": 5, "chain": 3, "draw": 3}
     xr.testing.assert_identical(data, run(2))
     assert not np.allclose(data.Q_tt, run(3).Q_tt)
-    assert {"coupling", "source_r_hat", "source_ess", "acceptance"} <= set(data.attrs)
+    assert {"coupling", "source_chains", "acceptance"} <= set(data.attrs)
     # v1·v2, v2·v3, v3·v1 belong to the chains in turn: no pair counts twice.
     assert len(np.unique(data.Q_tt[..., 0])) == 15
+
+
+def test_sources_drawn_before_are_the_same_as_those_drawn_within(related):
+    source, target, test = related
+    given = {"width": 4, "temperature": 0.2, "warmup": 8, **QUIET}
+    rng = np.random.default_rng(5)
+    sources = sample_posterior(source, chains=5, draws=4, thin=3, weights=True, seed=rng, **given)
+    assert sources.hidden_weights.dims == ("chain", "draw", "unit", "feature")
+    given |= {"coupling": 3.0, "test": test, "draws": 4}
+    before = sample_transfer(source, target, sources=sources, seed=rng, **given)
+    within = sample_transfer(
+        source, target, sources=20, source_chains=5, source_thin=3, seed=5, **given
+    )
+    xr.testing.assert_identical(before, within)
+    np.testing.assert_array_equal(before.Q_s[:5], sources.order_parameter[:, 0])
+    assert "hidden_weights" not in summary(sources).index
+    fewer = sources.isel(draw=slice(2))
+    assert sample_transfer(source, target, sources=fewer, **given).sizes["source"] == 10
+
+
+# Tempering
+
+
+def test_tempered_chains_have_the_exact_averages_at_their_own_temperature():
+    task, test = tasks()
+    exact = linear.solve(task, width=5, **PRIORS)
+    given = {"width": 5, "activation": "linear", "test": test, "chains": 8, "tempering": (0.5, 2)}
+    given |= {"draws": 250, "warmup": 100, **PRIORS, **QUIET}
+    data = sample_posterior(task, seed=1, **given)
+    table = summary(data)
+    assert (table.r_hat < 1.02).all() and data.sizes["chain"] == 8
+    agree(table, "order_parameter", exact.Q)
+    agree(table, "train_error", exact.train_error)
+    agree(table, "test_error", exact.predict(test.X, test.y).test_error.mean())
+    np.testing.assert_array_equal(data.attrs["tempering"], [0.5, 2])
+    assert data.attrs["exchange"].shape == (2,) and (data.attrs["exchange"] > 0.1).all()
+    xr.testing.assert_identical(data, sample_posterior(task, seed=1, **given))
+
+
+def test_tempering_carries_chains_between_modes_that_keep_them_apart():
+    """One unit whose activation has two bumps: two wells in w, of exactly known weights."""
+    bump = Activation(
+        "bump",
+        lambda z: np.exp(-8 * (z - 1.2) ** 2) + 0.8 * np.exp(-8 * (z + 1.2) ** 2),
+        lambda z: -16 * ((z - 1.2) * np.exp(-8 * (z - 1.2) ** 2)
+                         + 0.8 * (z + 1.2) * np.exp(-8 * (z + 1.2) ** 2)),
+    )  # fmt: skip
+    task = Task([[1.0]], [2.2])
+    w = np.linspace(-8, 8, 20_001)
+    K_hat = bump(w) ** 2
+    density = np.exp(-0.5 * w**2 - 0.5 * 2.2**2 / (0.02 + K_hat)) / np.sqrt(0.02 + K_hat)
+    right = density[w > 0].sum() / density.sum()
+    given = {"width": 1, "activation": bump, "temperature": 0.02, "chains": 20, "warmup": 30}
+    given |= {"draws": 150, "weights": True, "seed": 0, **QUIET}
+    stuck = sample_posterior(task, **given).hidden_weights[..., 0, 0] > 0
+    assert stuck.mean("draw").std("chain") > 0.4 and 0.1 < right < 0.9
+    moved = sample_posterior(task, tempering=(0.1, 0.5, 2.0), **given)
+    of_chain = (moved.hidden_weights[..., 0, 0] > 0).mean("draw")
+    error = of_chain.std("chain") / np.sqrt(20)
+    assert error < 0.05 and abs(of_chain.mean() - right) < 4 * error
 
 
 # The table
@@ -464,7 +524,7 @@ def synthetic(rng, S, *, chains=2, draws=10, a=0.7, b=1.1, c=0.4):
             "prediction_variance": ((*dims, "test"), np.full_like(f, c)),
             "test_error": (dims, error),
         },
-        attrs={"test_labels": y, "source_ess": float(S), "source_r_hat": 1.0},
+        attrs={"test_labels": y, "source_chains": S},
     )
     bias = ((y - mean) ** 2).mean()
     truth = {"squared_bias": bias, "total_variance": a**2 + b**2 + c, "source_variance": a**2}
@@ -503,33 +563,65 @@ def test_frozen_sources_are_decomposed_without_replicas():
     assert (abs(np.mean(away, axis=0)) < 4 * np.std(away, axis=0) / np.sqrt(300)).all()
 
 
-def test_correlated_sources_widen_the_errors():
-    data, _ = synthetic(np.random.default_rng(0), 40)
-    independent = summary(data)
-    data.attrs["source_ess"] = 20.0
-    correlated = summary(data)
-    np.testing.assert_allclose(correlated.mcse, independent.mcse * np.sqrt(2), rtol=0.02)
-    np.testing.assert_array_equal(correlated["mean"], independent["mean"])
+@pytest.mark.parametrize("rho", [0.0, 0.7])
+def test_sources_of_one_chain_count_for_less_if_they_are_correlated(rho):
+    """In the order of `sample_transfer`: the first draws of all chains before the second ones."""
+    rng, chains, length = np.random.default_rng(0), 10, 40
+    x = ar1(rng, (200, chains, length), rho).swapaxes(1, 2).reshape(200, -1)
+    found = np.array([_independent(of_source, chains) for of_source in x])
+    exact = chains * length * (1 - rho) / (1 + rho)
+    assert found[:, 0].mean() == pytest.approx(exact, rel=0.12)
+    assert np.median(found[:, 1]) < 1.2 and found[:, 0].max() <= chains * length
+    z = x.mean(1) / (x.std(1, ddof=1) / np.sqrt(found[:, 0]))
+    assert 0.85 < z.std() < 1.15
+    assert _independent(x[0], 400)[0] == 400 and _independent(x[0][:30], 10)[0] == 10
 
 
-@pytest.mark.parametrize("sources,draws,ess", [(5, 10, 5.0), (40, 3, 40.0), (40, 10, 6.0)])
-def test_too_few_sources_or_draws_have_no_numbers(sources, draws, ess):
+def test_each_quantity_has_its_own_number_of_sources():
+    rng = np.random.default_rng(0)
+    data, _ = synthetic(rng, 60)
+    data.attrs["source_chains"] = 4
+    data["Q_t"] = data.test_error + 20 * xr.DataArray(
+        ar1(rng, (4, 15), 0.9).T.ravel(), dims="source"
+    )
+    table = summary(data)
+    assert table.sources["test_error"] > 30 > 2 * table.sources["Q_t"] or not table.judged["Q_t"]
+    means = data.test_error.mean(("chain", "draw"))
+    error = means.std(ddof=1) / np.sqrt(table.sources["test_error"])
+    assert table.mcse["test_error"] == pytest.approx(float(error), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "sources,draws,source_chains", [(5, 10, 5), (40, 3, 40), (27, 10, 9), (60, 10, 1)]
+)
+def test_too_few_sources_or_draws_have_no_numbers(sources, draws, source_chains):
     data, _ = synthetic(np.random.default_rng(0), sources, draws=draws)
-    data.attrs["source_ess"] = ess
+    data.attrs["source_chains"] = source_chains
+    if source_chains == 1:  # a chain that never moved
+        data["test_error"] = data.test_error + 100 * (data.source // 30)
     table = summary(data)
     assert not table.judged.any()
     assert table.drop(columns="judged").isna().all(axis=None)
 
 
-def test_r_hat_is_taken_within_sources():
+@pytest.mark.parametrize("sources,draws", [(20, 200), (100, 24)])
+def test_r_hat_is_taken_within_sources(sources, draws):
     """Sources differ by construction; chains around one source that differ are a fault."""
-    data, _ = synthetic(np.random.default_rng(0), 20, draws=200, a=5.0)
-    assert summary(data).r_hat["test_error"] < 1.05
+    data, _ = synthetic(np.random.default_rng(0), sources, draws=draws, a=5.0)
+    assert 0.97 < summary(data).r_hat["test_error"] < 1.02
     data["test_error"] = data.test_error + 5 * data.test_error.std() * xr.DataArray(
         [0.0, 1.0], dims="chain"
     )
     table = summary(data)
     assert not table.judged["test_error"] or table.r_hat["test_error"] > 1.5
+
+
+def test_pooled_r_hat_of_chains_that_are_off_by_a_known_amount():
+    """A shift d between two chains of unit variance: R² = 1 + d²/3 over their four halves."""
+    x = np.random.default_rng(0).standard_normal((300, 2, 100))
+    assert pooled_r_hat(x) == pytest.approx(1, abs=0.003)
+    x[:, 0] += 0.6
+    assert pooled_r_hat(x) == pytest.approx(np.sqrt(1 + 0.6**2 / 3), rel=0.005)
 
 
 # What is refused
@@ -618,6 +710,9 @@ def test_a_step_much_too_large_is_a_divergence_not_an_error():
         ({"readout_precision": np.inf}, ValueError, "readout_precision"),
         ({"step_size": 0.0}, ValueError, "step_size must be a number > 0, got 0.0"),
         ({"test": tasks(N0=4)[1]}, ValueError, "test.X must have N0 = 5"),
+        ({"tempering": (0.1, 0.05)}, ValueError, r"tempering must increase from T = 0.01, got"),
+        ({"tempering": (0.01,)}, ValueError, "tempering must increase"),
+        ({"tempering": (np.inf,)}, ValueError, "tempering"),
         ({"test": np.ones((2, 5))}, TypeError, "test must be a tlnb.Task"),
         ({"task": np.ones((2, 5))}, TypeError, "task must be a tlnb.Task"),
     ],
@@ -650,3 +745,20 @@ def test_bad_arguments_of_a_transfer_are_named(change, error, words):
     given |= change
     with pytest.raises(error, match=words):
         sample_transfer(given.pop("source"), given.pop("target"), **given)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"width": 4}, {"source_temperature": 0.3}, {"source_weight_precision": 2.0},
+     {"activation": "tanh"}, {"source": tasks(seed=1)[0]}, {"source": tasks(N0=6)[0]}],
+)  # fmt: skip
+def test_sources_of_another_posterior_are_refused(change):
+    task = tasks()[0]
+    drawn = sample_posterior(task, width=3, weights=True, draws=3, warmup=0, seed=0, **QUIET)
+    given = {"source": task, "width": 3, "coupling": 1.0} | change
+    target = tasks(N0=given["source"].n_features)[0]
+    with pytest.raises(ValueError, match=r"sources must be .* from the posterior of this source"):
+        sample_transfer(given.pop("source"), target, sources=drawn, **given, **QUIET)
+    bare = drawn.drop_vars("hidden_weights")
+    with pytest.raises(TypeError, match="got Dataset without hidden_weights"):
+        sample_transfer(task, task, sources=bare, width=3, coupling=1.0, **QUIET)

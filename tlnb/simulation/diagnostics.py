@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 FEWEST = 100  # effective draws below which a chain is called too short
-NOT_JUDGED = (np.nan,) * 4
+NOT_JUDGED = (np.nan,) * 5
 PARTS = ("squared_bias", "total_variance", "source_variance")
 
 
@@ -29,70 +29,88 @@ def chain_statistics(x: Array) -> tuple[float, float]:
         return float(az.rhat(x)) if len(x) > 1 else np.nan, float(az.ess(x))
 
 
+def pooled_r_hat(x: Array) -> float:
+    """Split R-hat of x (source, chain, draw), both variances averaged over the sources."""
+    n = x.shape[2] // 2
+    if n < 2:
+        return np.nan
+    halves = np.concatenate([x[..., :n], x[..., n : 2 * n]], axis=1)
+    within = halves.var(axis=2, ddof=1).mean()
+    between = halves.mean(axis=2).var(axis=1, ddof=1).mean()
+    return float(np.sqrt((n - 1) / n + between / within))
+
+
 def summary(dataset: Dataset) -> DataFrame:
     """Mean, Monte Carlo error, effective sample size and R-hat of every quantity sampled.
 
     One task: chain statistics by arviz. Transfer: R-hat and effective sample size are taken within
-    each quenched source, whose means differ by construction (the largest R-hat and the sum of the
-    sample sizes are given), and the error is that of the mean over sources, from their spread.
-    Squared bias, total and source variance are estimated without the bias of a finite number of
-    sources, their errors by the jackknife over sources.
+    each quenched source, whose means differ by construction (variances pooled over the sources
+    before their ratio is taken; sample sizes summed). The error is that of the mean over sources,
+    from their spread and the quantity's own effective number of sources: sources of one chain are
+    not quite independent. Squared bias, total and source variance are estimated without the bias of
+    a finite number of sources, their errors by the jackknife. R-hat of Q_s, and of these three, is
+    that along the chains the sources were taken from.
 
     A quantity whose chains are too short to be judged (fewer than 100 effective draws, or 10
     sources) has no numbers: they are NaN, and ``judged`` is False.
 
     Returns
     -------
-    pandas.DataFrame with columns mean, mcse, ess, r_hat, judged
+    pandas.DataFrame with columns mean, mcse, ess, r_hat, judged and, for transfer, sources
     """
     import pandas as pd
 
-    rows = {}
+    rows, columns = {}, ["mean", "mcse", "ess", "r_hat"]
     transfer = "source" in dataset.dims
     for name, values in dataset.data_vars.items():
-        if "test" in values.dims:
+        if not {"source", "chain", "draw"} >= set(values.dims):
             continue
         rows[name] = _of_sources(values.values, dataset.attrs) if transfer else _of_chains(values)
-    if transfer and "prediction" in dataset:
-        judged = np.isfinite(rows["test_error"][1])
-        parts = _decomposition(dataset) if judged else dict.fromkeys(PARTS, NOT_JUDGED)
-        rows |= parts
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "mcse", "ess", "r_hat"])
+    if transfer:
+        columns.append("sources")
+        if "prediction" in dataset:
+            judged = np.isfinite(rows["test_error"][1])
+            rows |= _decomposition(dataset) if judged else dict.fromkeys(PARTS, NOT_JUDGED)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     table["judged"] = table["mcse"].notna()
     return table
 
 
-def _of_chains(values: Any) -> tuple[float, float, float, float]:
+def _of_chains(values: Any) -> tuple[float, ...]:
     """Mean, Monte Carlo error, effective sample size and R-hat of a quantity over (chain, draw)."""
     import arviz as az
 
     x = values.transpose("chain", "draw").values
     r_hat, ess = chain_statistics(x)
     if not ess >= FEWEST:
-        return NOT_JUDGED
+        return NOT_JUDGED[:4]
     return float(x.mean()), float(az.mcse(x)), ess, r_hat
 
 
-def _of_sources(x: Array, attributes: dict[str, Any]) -> tuple[float, float, float, float]:
+def _independent(x: Array, chains: int) -> tuple[float, float]:
+    """Effective number of the sources with values x (source,), and R-hat of their chains."""
+    # Source s is of chain s modulo their number.
+    of_chain = x[: len(x) // chains * chains].reshape(-1, chains).T
+    r_hat, ess = chain_statistics(of_chain)
+    return min(float(len(x)), np.nan_to_num(ess, nan=float(chains))), r_hat
+
+
+def _of_sources(x: Array, attributes: dict[str, Any]) -> tuple[float, ...]:
     """The same over (source, chain, draw), or (source,) for what belongs to the source alone."""
-    sources = len(x)
-    means = x.reshape(sources, -1).mean(1)
-    # Sources taken from one chain are not quite independent.
-    independent = min(sources, attributes["source_ess"])
-    error = means.std(ddof=1) / np.sqrt(independent)
-    if x.ndim == 1:
-        r_hat, ess = attributes["source_r_hat"], float(independent)
-    elif x.shape[1:] == (1, 1):  # frozen features: nothing was left to sample
-        r_hat, ess = 1.0, float(sources)
-    else:
-        statistics = np.array([chain_statistics(of_source) for of_source in x])
-        r_hat, ess = statistics[:, 0].max(), statistics[:, 1].sum()
+    means = x.reshape(len(x), -1).mean(1)
+    independent, r_hat = _independent(means, attributes["source_chains"])
+    ess = independent
+    if x.shape[1:] == (1, 1):  # frozen features: nothing was left to sample
+        r_hat, ess = 1.0, float(len(x))
+    elif x.ndim > 1:
+        r_hat, ess = pooled_r_hat(x), sum(chain_statistics(of_source)[1] for of_source in x)
     if not (independent >= FEWEST / 10 and ess >= min(FEWEST, independent)):
         return NOT_JUDGED
-    return float(means.mean()), float(error), float(ess), float(r_hat)
+    error = means.std(ddof=1) / np.sqrt(independent)
+    return float(means.mean()), float(error), float(ess), float(r_hat), independent
 
 
-def _decomposition(dataset: Dataset) -> dict[str, tuple[float, float, float, float]]:
+def _decomposition(dataset: Dataset) -> dict[str, tuple[float, ...]]:
     """Squared bias, total and source variance, averaged over test points, with jackknife errors."""
     f = dataset.prediction.transpose("source", "chain", "draw", "test").values
     spread = dataset.prediction_variance.transpose("source", "chain", "draw", "test").values
@@ -119,9 +137,10 @@ def _decomposition(dataset: Dataset) -> dict[str, tuple[float, float, float, flo
     everything = np.arange(S)
     whole = parts(everything)
     left_out = np.array([parts(np.delete(everything, s)) for s in everything])
-    factor = (S - 1) * max(1.0, S / dataset.attrs["source_ess"])
-    errors = np.sqrt(factor * left_out.var(0))
-    return {
-        name: (float(value), float(error), float(S), np.nan)
-        for name, value, error in zip(PARTS, whole, errors, strict=True)
-    }
+    of_source = S * whole - (S - 1) * left_out  # the jackknife's pseudo-values
+    found = {}
+    for name, value, x in zip(PARTS, whole, of_source.T, strict=True):
+        independent, r_hat = _independent(x, dataset.attrs["source_chains"])
+        error = x.std(ddof=1) / np.sqrt(independent)
+        found[name] = (float(value), float(error), independent, r_hat, independent)
+    return found

@@ -7,13 +7,15 @@ drifts, and kicks again; the drift either *rotates* position and velocity,
 
 which solves the prior's motion exactly and leaves only ∇L to be kicked, so that the step does not
 shrink with the dimension (Beskos et al. 2011), or goes straight, with ∇L - ξ as the kick (plain
-HMC). All chains move together. `langevin` is the unadjusted dynamics, whose stationary law is off
-by the order of its step.
+HMC). All chains move together. `exchange` lets chains on several targets, the same posterior at
+higher temperatures, swap positions, so that those of the first cross barriers by way of the others
+(Geyer 1991). `langevin` is the unadjusted dynamics, whose stationary law is off by the order of its
+step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -98,14 +100,35 @@ def hmc(
     gain = energy(end, arrived) - energy(state, velocity)
     gain = np.where(np.isnan(gain), np.inf, gain)
     acceptance = np.exp(-np.maximum(gain, 0.0))
-    accepted = rng.random(len(gain)) < acceptance
-    mask = accepted.reshape(-1, *[1] * (velocity.ndim - 1))
-    moved = State(
-        np.where(mask, end.position, state.position),
-        np.where(accepted, end.log_likelihood, state.log_likelihood),
-        np.where(mask, end.gradient, state.gradient),
-    )
+    moved = _choose(rng.random(len(gain)) < acceptance, end, state)
     return moved, Info(acceptance, gain > DIVERGENCE)
+
+
+def _choose(accepted: NDArray[np.bool_], new: State, old: State) -> State:
+    """The new state of the chains (C,) that accepted it, the old one of the others."""
+    mask = accepted.reshape(-1, *[1] * (old.position.ndim - 1))
+    pairs = zip((mask, accepted, mask), new, old, strict=True)
+    return State(*(np.where(*pair) for pair in pairs))
+
+
+def exchange(
+    states: Sequence[State], log_likelihoods: Sequence[LogLikelihood], rng: np.random.Generator
+) -> tuple[list[State], Array]:
+    """Swap the positions of neighbouring targets, or not: (0, 1), (2, 3), ..., then (1, 2), ...
+
+    Judged chain by chain, so that the product of the targets' densities stays invariant. Also
+    returns the mean acceptance of each pair of neighbours.
+    """
+    states, accepted = list(states), np.empty(len(states) - 1)
+    for k in (*range(0, len(accepted), 2), *range(1, len(accepted), 2)):
+        (a, b), (of_a, of_b) = states[k : k + 2], log_likelihoods[k : k + 2]
+        new_a, new_b = start(b.position, of_a), start(a.position, of_b)
+        gain = new_a.log_likelihood + new_b.log_likelihood - a.log_likelihood - b.log_likelihood
+        acceptance = np.exp(np.minimum(np.nan_to_num(gain, nan=-np.inf), 0.0))
+        accept = rng.random(len(gain)) < acceptance
+        states[k : k + 2] = _choose(accept, new_a, a), _choose(accept, new_b, b)
+        accepted[k] = acceptance.mean()
+    return states, accepted
 
 
 def langevin(

@@ -9,7 +9,8 @@ be averaged over readouts given the hidden weights is averaged analytically.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,8 +21,7 @@ from tlnb.activations import Activation
 from tlnb.data.task import Task, check_task
 from tlnb.errors import SamplingError
 from tlnb.priors import Priors, weight_covariances
-from tlnb.simulation.diagnostics import chain_statistics
-from tlnb.simulation.hmc import StepSize, hmc, langevin, start
+from tlnb.simulation.hmc import StepSize, exchange, hmc, langevin, start
 from tlnb.simulation.network import Network
 from tlnb.validation import (
     check_choice,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 SAMPLERS = ("collapsed-hmc", "hmc", "langevin")
+EXTRA = {"prediction": ("test",), "prediction_variance": ("test",)}
+EXTRA["hidden_weights"] = ("unit", "feature")
 FARTHEST = 100.0  # prior standard deviations: a trajectory that went so far has diverged
 
 
@@ -113,58 +115,69 @@ class _Run(NamedTuple):
     step_size: float
     acceptance: float
     divergences: int
+    exchange: Array  # mean acceptance of swaps between neighbouring temperatures
 
 
 def _run(
-    target: _Target,
+    targets: list[_Target],
     sampler: str,
-    position: Array,
+    positions: Array,
     plan: _Plan,
     rng: np.random.Generator,
     record: Callable[[Array], dict[str, Array]],
     progress: bool,
     label: str,
 ) -> _Run:
-    """Warm up, adapting the step, then draw."""
+    """Warm up, adapting the steps, then draw from the first target; the others exchange with it.
+
+    Positions are of shape (targets, C, ...).
+    """
     from tqdm import tqdm
 
     collapsed = sampler == "collapsed-hmc"
-    sizes = StepSize(0.1, np.pi / 2 if collapsed else 0.5)
-    step = plan.step_size or sizes.current
+    sizes = [StepSize(0.1, np.pi / 2 if collapsed else 0.5) for _ in targets]
+    steps = [plan.step_size or size.current for size in sizes]
     rows: list[dict[str, Array]] = []
-    accepted, divergences = [], 0
-    state, when = None, "at the start"
-    steps = plan.warmup + plan.draws * plan.thin
-    bar = tqdm(range(steps), desc=label, disable=not progress, leave=False)
+    accepted, divergences, swapped = [], 0, []
+    states, when = None, "at the start"
+    length = plan.warmup + plan.draws * plan.thin
+    bar = tqdm(range(length), desc=label, disable=not progress, leave=False)
     # One BLAS thread: the same numbers whatever the number of workers, and small matrices.
     with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"), bar:
         try:
-            state = start(position, target)
+            states = [start(*pair) for pair in zip(positions, targets, strict=True)]
             for i in bar:
                 warming = i < plan.warmup
-                when = f"in step {i + 1}, of size {step:.3g}"
+                adapting = warming and plan.step_size is None
                 if i == plan.warmup and plan.step_size is None and plan.warmup > 0:
-                    step = sizes.final
-                if sampler == "langevin" and not (warming and plan.step_size is None):
-                    moved = langevin(state, target, rng, step=step)
-                    if _not_finite(moved.log_likelihood, moved.gradient).any():
-                        raise FloatingPointError("the dynamics ran away")
-                    state = moved
-                else:
+                    steps = [size.final for size in sizes]
+                for k, target in enumerate(targets):
+                    when = f"in step {i + 1}, of size {steps[k]:.3g}"
+                    if sampler == "langevin" and not adapting:
+                        moved = langevin(states[k], target, rng, step=steps[k])
+                        if _not_finite(moved.log_likelihood, moved.gradient).any():
+                            raise FloatingPointError("the dynamics ran away")
+                        states[k] = moved
+                        continue
                     # Jittered lengths; Langevin adapts its step as a single accepted one.
                     jitter = rng.uniform(0.5, 1.0) * np.pi / 2
-                    angle = step if sampler == "langevin" else jitter
-                    state, info = hmc(state, target, rng, step=step, angle=angle, rotate=collapsed)
-                    if warming and plan.step_size is None:
-                        sizes.update(float(info.acceptance.mean()))
-                        step = sizes.current
-                    if not warming:
+                    angle = steps[k] if sampler == "langevin" else jitter
+                    states[k], info = hmc(
+                        states[k], target, rng, step=steps[k], angle=angle, rotate=collapsed
+                    )
+                    if adapting:
+                        sizes[k].update(float(info.acceptance.mean()))
+                        steps[k] = sizes[k].current
+                    elif k == 0 and not warming:
                         accepted.append(info.acceptance.mean())
                         divergences += int(info.diverged.sum())
+                states, swaps = exchange(states, targets, rng)
+                if not warming:
+                    swapped.append(swaps)
                 if not warming and (i + 1 - plan.warmup) % plan.thin == 0:
-                    rows.append(record(state.position))
+                    rows.append(record(states[0].position))
         except FloatingPointError as error:
-            last = position if state is None else state.position
+            last = positions[0] if states is None else states[0].position
             raise SamplingError(
                 f"the log likelihood or its gradient is not finite {when}: {error}; try a smaller "
                 "step, a higher temperature or another activation. The last finite positions are "
@@ -173,7 +186,7 @@ def _run(
             ) from error
     records = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
     acceptance = float(np.mean(accepted)) if accepted else 1.0
-    return _Run(records, float(step), acceptance, divergences)
+    return _Run(records, float(steps[0]), acceptance, divergences, np.mean(swapped, axis=0))
 
 
 def _not_finite(value: Array, gradient: Array) -> NDArray[np.bool_]:
@@ -197,6 +210,8 @@ def sample_posterior(
     warmup: int = 300,
     thin: int = 1,
     step_size: float | None = None,
+    tempering: Sequence[float] = (),
+    weights: bool = False,
     seed: int | np.random.Generator = 0,
     progress: bool = True,
 ) -> Dataset:
@@ -222,6 +237,13 @@ def sample_posterior(
     step_size : float, optional
         Fixes ε in whitened coordinates; otherwise it is adapted in warm-up to an acceptance of 0.8
         (for Langevin, to that its step would have if it were adjusted).
+    tempering : sequence of float
+        Increasing temperatures above T at which further chains run, as many as at T. After each
+        step chains at neighbouring temperatures may exchange their positions, which leaves every
+        posterior as it is and carries chains at T across barriers that are low at the last
+        temperature.
+    weights : bool
+        Keep the hidden weights, so that the networks can be sources of `sample_transfer`.
     seed : int or Generator
 
     Returns
@@ -229,8 +251,9 @@ def sample_posterior(
     xarray.Dataset over (chain, draw[, test])
         order_parameter, train_error and, given a test task, prediction, prediction_variance and
         test_error (over chain and draw: the mean over test points). With the readouts integrated
-        out all are averages over them given the hidden weights. Attributes: acceptance,
-        divergences, step_size and the parameters.
+        out all are averages over them given the hidden weights. With ``weights`` hidden_weights
+        over (chain, draw, unit, feature). Attributes: acceptance, divergences, step_size, the
+        parameters and, with tempering, exchange: the accepted fraction of swaps by neighbours.
 
     Raises
     ------
@@ -245,20 +268,28 @@ def sample_posterior(
     chains, width = check_count("chains", chains), check_count("width", width)
     if test is not None:
         check_task("test", test, task.n_features)
+    temperatures = [priors.temperature, *(check_positive("tempering", T) for T in tempering)]
+    if (np.diff(temperatures) <= 0).any():
+        raise ValueError(f"tempering must increase from T = {temperature}, got {tempering!r}")
     rng = np.random.default_rng(seed)
     network = _network(task, priors, width)
-    collapsed = sampler == "collapsed-hmc"
-    target = _Target(network, 0.0, priors.weight_precision**-0.5, collapsed)
-    shape = (chains, width, task.n_features + (not collapsed))
+    collapsed, spread = sampler == "collapsed-hmc", priors.weight_precision**-0.5
+    targets = [
+        _Target(replace(network, temperature=T), 0.0, spread, collapsed) for T in temperatures
+    ]
+    shape = (len(targets), chains, width, task.n_features + (not collapsed))
 
     def record(position: Array) -> dict[str, Array]:
-        row = target.measure(position, test)
+        row = targets[0].measure(position, test)
         del row["readout"]
-        return row
+        return row | ({"hidden_weights": targets[0].split(position)[0]} if weights else {})
 
-    position = rng.standard_normal(shape)
-    run = _run(target, sampler, position, plan, rng, record, progress, "networks")
-    return _dataset(run.records, ("chain", "draw"), run, priors, width, sampler=sampler)
+    positions = rng.standard_normal(shape)
+    run = _run(targets, sampler, positions, plan, rng, record, progress, "networks")
+    attributes: dict[str, Any] = {"sampler": sampler}
+    if len(targets) > 1:
+        attributes |= {"tempering": np.array(temperatures[1:]), "exchange": run.exchange}
+    return _dataset(run.records, ("chain", "draw"), run, priors, width, **attributes)
 
 
 def sample_transfer(
@@ -267,7 +298,7 @@ def sample_transfer(
     *,
     width: int,
     coupling: float,
-    sources: int = 50,
+    sources: int | Dataset = 50,
     test: Task | None = None,
     chains: int = 2,
     draws: int = 100,
@@ -288,9 +319,10 @@ def sample_transfer(
         N1 ≥ 1 of all networks.
     coupling : float
         γ from 0 to ``numpy.inf``; at infinity the hidden weights are the source's.
-    sources : int
+    sources : int or Dataset
         Number of quenched sources, taken from ``source_chains`` chains of the source's posterior,
-        one in ``source_thin`` steps.
+        one in ``source_thin`` steps; or the networks that ``sample_posterior(source, weights=True,
+        ...)`` drew: the same for many couplings, from chains judged before.
     chains : int
         Target chains around each source, at least 2: neighbours are two replicas.
     draws, warmup, thin, seed, progress
@@ -303,7 +335,7 @@ def sample_transfer(
     xarray.Dataset over (source, chain, draw[, test])
         Q_s over (source,); Q_t, Q_st, Q_tt, train_error and, given a test task, prediction,
         prediction_variance and test_error. Averages over readouts are analytic. Attributes as in
-        `sample_posterior`, and source_r_hat and source_ess of Q_s along the source chains.
+        `sample_posterior`, and source_chains: source s is of chain s modulo this number.
 
     Raises
     ------
@@ -313,35 +345,29 @@ def sample_transfer(
     priors = Priors(**priors)
     coupling = check_nonnegative("coupling", coupling, allow_infinite=True)
     plan = _plan(draws, warmup, thin, None)
-    sources, width = check_count("sources", sources, 2), check_count("width", width)
-    chains = check_count("chains", chains, 2)
-    source_chains = min(check_count("source_chains", source_chains), sources)
+    width, chains = check_count("width", width), check_count("chains", chains, 2)
     check_task("target", target, check_task("source", source).n_features)
     if test is not None:
         check_task("test", test, target.n_features)
     rng = np.random.default_rng(seed)
-
-    # The quenched sources: hidden weights, mean readouts, Q_s.
-    of_source = Network(
-        source,
-        priors.activation,
-        width,
-        priors.source_temperature,
-        priors.source_readout_precision,
-    )
-    law = _Target(of_source, 0.0, priors.source_weight_precision**-0.5, True)
-    per_chain = -(-sources // source_chains)
-
-    def keep(position: Array) -> dict[str, Array]:
-        return law.measure(position, None) | {"W": law.split(position)[0]}
-
-    position = rng.standard_normal((source_chains, width, source.n_features))
-    source_plan = _Plan(warmup, per_chain, check_count("source_thin", source_thin))
-    drawn = _run(law, "collapsed-hmc", position, source_plan, rng, keep, progress, "sources")
-    flat = {
-        name: values.swapaxes(0, 1).reshape(-1, *values.shape[2:])[:sources]
-        for name, values in drawn.records.items()
+    of_source = {
+        "temperature": priors.source_temperature,
+        "weight_precision": priors.source_weight_precision,
+        "readout_precision": priors.source_readout_precision,
     }
+    if isinstance(sources, (int, np.integer)):
+        S = check_count("sources", sources, 2)
+        source_chains = min(check_count("source_chains", source_chains), S)
+        source_thin = check_count("source_thin", source_thin)
+        drawn = sample_posterior(
+            source, width=width, activation=priors.activation, **of_source, chains=source_chains,
+            draws=-(-S // source_chains), warmup=warmup, thin=source_thin, weights=True, seed=rng,
+            progress=progress,
+        )  # fmt: skip
+    else:
+        S, drawn = None, sources
+    W, v_s, Q_s = (x[:S] for x in _quenched(drawn, source, priors, width, of_source))
+    S = len(W)
 
     c_s, c_st, c_t, c_tt = weight_covariances(
         coupling,
@@ -351,17 +377,17 @@ def sample_transfer(
     )
     frozen = np.isinf(coupling)
     copies = 1 if frozen else chains
-    centre = np.repeat(c_st / c_s * flat["W"], copies, axis=0)
+    centre = np.repeat(c_st / c_s * W, copies, axis=0)
     network = _network(target, priors, width)
     around = _Target(network, centre, np.sqrt(max(c_t - c_tt, 0.0)), True)
     cross = np.sqrt(priors.source_readout_precision * priors.readout_precision) / width
 
     def record(position: Array) -> dict[str, Array]:
         row = around.measure(position, test)
-        v = row.pop("readout").reshape(sources, copies, width)
-        row = {name: x.reshape(sources, copies, *x.shape[1:]) for name, x in row.items()}
+        v = row.pop("readout").reshape(S, copies, width)
+        row = {name: x.reshape(S, copies, *x.shape[1:]) for name, x in row.items()}
         row["Q_t"] = row.pop("order_parameter")
-        row["Q_st"] = cross * np.einsum("sci,si->sc", v, flat["readout"])
+        row["Q_st"] = cross * np.einsum("sci,si->sc", v, v_s)
         # Given the hidden weights two replicas' readouts are independent.
         partner = np.roll(v, 1, axis=1)
         row["Q_tt"] = priors.readout_precision / width * np.einsum("sci,sci->sc", v, partner)
@@ -369,21 +395,47 @@ def sample_transfer(
 
     if frozen:
         records = {name: x[:, None] for name, x in record(np.zeros_like(centre)).items()}
-        run = _Run(records, drawn.step_size, drawn.acceptance, drawn.divergences)
+        moved = (drawn.attrs[name] for name in ("step_size", "acceptance", "divergences"))
+        run = _Run(records, *moved, np.empty(0))
     else:
-        position = rng.standard_normal(centre.shape)
-        run = _run(around, "collapsed-hmc", position, plan, rng, record, progress, "targets")
-    records = {name: x.reshape(sources, copies, *x.shape[1:]) for name, x in run.records.items()}
-    records["Q_s"] = flat["order_parameter"]
-    r_hat, ess = chain_statistics(drawn.records["order_parameter"])
+        positions = rng.standard_normal((1, *centre.shape))
+        run = _run([around], "collapsed-hmc", positions, plan, rng, record, progress, "targets")
+    records = {name: x.reshape(S, copies, *x.shape[1:]) for name, x in run.records.items()}
+    records["Q_s"] = Q_s
     attributes = {"coupling": coupling, "coupling_scheme": priors.coupling_scheme}
-    for name in ("source_temperature", "source_weight_precision", "source_readout_precision"):
-        attributes[name] = getattr(priors, name)
-    attributes["source_r_hat"] = r_hat
-    attributes["source_ess"] = float(min(sources, np.nan_to_num(ess, nan=source_chains)))
+    attributes |= {f"source_{name}": value for name, value in of_source.items()}
+    attributes["source_chains"] = drawn.sizes["chain"]
     if test is not None:
         attributes["test_labels"] = test.y
     return _dataset(records, ("source", "chain", "draw"), run, priors, width, **attributes)
+
+
+def _quenched(
+    drawn: Dataset, source: Task, priors: Priors, width: int, given: dict[str, float]
+) -> tuple[Array, Array, Array]:
+    """Hidden weights (S, N1, N0), mean readouts (S, N1) and Q_s (S,) of networks drawn.
+
+    The first draws of all chains stand before the second ones.
+    """
+    rule = f"sources must be a number, or networks of {width} units drawn by sample_posterior"
+    rule += "(source, weights=True) from the posterior of this source with these priors, got "
+    if "hidden_weights" not in getattr(drawn, "data_vars", ()):
+        raise TypeError(f"{rule}{type(drawn).__name__} without hidden_weights")
+    expected = {"width": width, "activation": priors.activation.name, "sampler": SAMPLERS[0]}
+    expected |= given
+    found = {name: drawn.attrs.get(name) for name in expected}
+    if found != expected:
+        raise ValueError(f"{rule}{found}")
+    W = drawn.hidden_weights.transpose("draw", "chain", ...).values
+    W = W.reshape(-1, *W.shape[2:])
+    network = Network(
+        source, priors.activation, width, given["temperature"], given["readout_precision"]
+    )
+    readouts = network.readouts(network.features(W)) if W.shape[2] == source.n_features else None
+    Q_s = drawn.order_parameter.transpose("draw", "chain").values.ravel()
+    if readouts is None or not np.allclose(readouts.order_parameter(), Q_s, rtol=1e-6):
+        raise ValueError(f"{rule}those of another task")
+    return W, readouts.mean, Q_s
 
 
 def _plan(draws: int, warmup: int, thin: int, step_size: float | None) -> _Plan:
@@ -406,7 +458,7 @@ def _dataset(
     import xarray as xr
 
     def of(name: str, values: Array) -> tuple[tuple[str, ...], Array]:
-        extra = ("test",) if name.startswith("prediction") else ()
+        extra = EXTRA.get(name, ())
         return (*dims[: values.ndim - len(extra)], *extra), values
 
     attributes |= {"width": width, "activation": priors.activation.name}
