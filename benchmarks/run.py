@@ -11,6 +11,7 @@ import math
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from joblib import cpu_count
 from joblib import Parallel, delayed
 from scipy.integrate import quad
 from scipy.linalg import cho_factor, cho_solve, eigh
@@ -32,6 +34,7 @@ from tlnb.data.manifold import CorrelatedHiddenManifold
 from tlnb.kernels import Block, kernel
 from tlnb.simulation import sample_posterior, summary
 from tlnb.simulation.network import Network
+from tlnb.sweeps import run_grid
 from tlnb.theory.equivalence import analytic_covariates
 from tlnb.theory.glm import GaussianCovariates, learning_curve
 from tlnb.theory.transfer import weight_covariances
@@ -163,6 +166,7 @@ def command_rows() -> list[Row]:
 
 PEAK = """
 import numpy as np
+from joblib import cpu_count
 from tlnb import Task
 from tlnb.theory import proportional, transfer
 def peak():
@@ -292,6 +296,29 @@ def sampler_rows() -> list[Row]:
     return rows
 
 
+def sweep_point(draw: int, seed: int) -> dict[str, float]:
+    """One point of a sweep: networks from a posterior, a few seconds of work."""
+    train, _ = tasks(120, 1, n_features=40)
+    plan = {"draws": 150, "warmup": 100, "progress": False}
+    sampled = sample_posterior(train, width=80, temperature=0.1, seed=seed, **plan)
+    return {"order_parameter": float(sampled.order_parameter.mean())}
+
+
+def sweep_rows() -> list[Row]:
+    """A sweep of 12 points by one worker and by two, start of the workers included."""
+
+    def run(workers: int) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            path, grid = Path(folder) / "sweep.nc", {"draw": list(range(12))}
+            start = time.perf_counter()
+            run_grid(sweep_point, grid, path=path, seed=0, workers=workers, progress=False)
+            return time.perf_counter() - start
+
+    alone, together = run(1), run(2)
+    what = f"a sweep of 12 sampled points by 2 workers, measured on {cpu_count()} cores"
+    return [Row(what, "1 worker", f"{together:.1f} s", f"{alone:.1f} s", together / alone, 0.75)]
+
+
 def langevin_seconds(
     steps: np.ndarray, biases: np.ndarray, errors: np.ndarray, taken: np.ndarray, allowed: float
 ) -> float:
@@ -398,6 +425,7 @@ PARTS = (
     readout_rows,
     gradient_rows,
     sampler_rows,
+    sweep_rows,
     command_rows,
     memory_rows,
 )
