@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from joblib import cpu_count
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from scipy.integrate import quad
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.linalg.blas import dsyrk, dtrsm
