@@ -35,7 +35,7 @@ PRIORS, COUPLED, TRANSFER = (
     "tlnb/theory/coupled.py",
     "tlnb/theory/transfer.py",
 )
-NETWORK = "tlnb/simulation/network.py"
+NETWORK, SAMPLING = "tlnb/simulation/network.py", "tlnb/simulation/sampling.py"
 MUTANTS = [
     Mutant(
         "constant of the arcsine kernel",
@@ -172,6 +172,38 @@ MUTANTS = [
         "0.9 * step * rng.standard_normal(x.shape)",
         "simulation/test_hmc.py",
         "04_sampling_the_posterior",
+    ),
+    Mutant(
+        "acceptance of an exchange between temperatures",
+        "tlnb/simulation/hmc.py",
+        "+ new_b.log_likelihood - a.log_likelihood",
+        "- a.log_likelihood",
+        "simulation/test_hmc.py",
+        "07_theory_meets_simulation",
+    ),
+    Mutant(
+        "centre of the coupled prior",
+        SAMPLING,
+        "np.repeat(c_st / c_s * W",
+        "np.repeat(0.8 * c_st / c_s * W",
+        "simulation/test_sampling.py",
+        "07_theory_meets_simulation",
+    ),
+    Mutant(
+        "factor of the overlap with the source",
+        SAMPLING,
+        "np.sqrt(priors.source_readout_precision * priors.readout_precision) / width",
+        "0.9 * np.sqrt(priors.source_readout_precision * priors.readout_precision) / width",
+        "simulation/test_sampling.py",
+        "07_theory_meets_simulation",
+    ),
+    Mutant(
+        "the other replica",
+        SAMPLING,
+        "np.roll(v, 1, axis=1)",
+        "np.roll(v, 0, axis=1)",
+        "simulation/test_sampling.py",
+        "07_theory_meets_simulation",
     ),
 ]
 
