@@ -2,11 +2,12 @@
 
 A point draws sources once and, around the same sources, targets at every coupling; it keeps means,
 Monte Carlo errors and R-hat. The theory is computed in the chapter. Interrupted, it continues where
-it was: python tools/results_07.py
+it was: python tools/results_07.py [teacher ...], by default every file.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,18 @@ from tlnb.sweeps import run_grid
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 COMMAND = "python tools/results_07.py"
 ON_TEACHER = {"temperature": 0.1, "couplings": [0, 0.5, 2, 10, 1e4, np.inf], "chains": 20}
-ON_DIGITS = {"temperature": 0.01, "couplings": [0, 0.3, 1, 10, np.inf], "chains": 8}
+ON_DIGITS = {"temperature": 0.01, "couplings": [0, 0.3, 1, 10, np.inf], "chains": 6}
 # By width: the source's chains, which of their draws become sources, steps between target draws.
 TEACHER_LENGTHS = {
-    40: dict(draws=22, thin=3, warmup=60, every=1, target_thin=5),
-    80: dict(draws=22, thin=3, warmup=60, every=2, target_thin=5),
-    160: dict(draws=14, thin=4, warmup=60, every=2, target_thin=5),
+    40: dict(draws=20, thin=3, warmup=60, every=1, target_thin=4),
+    80: dict(draws=20, thin=3, warmup=60, every=2, target_thin=4),
+    160: dict(draws=12, thin=4, warmup=60, every=2, target_thin=4),
 }
-TEMPERING = [0.012, 0.015, 0.02, 0.03]
+TEMPERING = [0.0115, 0.0132, 0.0152, 0.0175, 0.021, 0.026, 0.033]
 DIGITS_LENGTHS = {
-    50: dict(draws=40, thin=15, warmup=150, every=5, target_thin=8, tempering=TEMPERING),
-    200: dict(draws=40, thin=5, warmup=100, every=5, target_thin=5),
-    500: dict(draws=40, thin=3, warmup=100, every=5, target_thin=5),
+    50: dict(draws=50, thin=8, warmup=250, every=5, target_thin=8, tempering=TEMPERING),
+    200: dict(draws=50, thin=4, warmup=100, every=5, target_thin=5),
+    500: dict(draws=50, thin=3, warmup=100, every=5, target_thin=5),
 }
 TARGETS = dict(chains=2, draws=24, warmup=30)
 
@@ -67,7 +68,7 @@ def transfer_point(
     which: str, draw: int, width: int, seed: int, temperature: float, couplings: list[float],
     chains: int, lengths: dict[int, dict], targets: dict,
 ) -> xr.Dataset:  # fmt: skip
-    """Statistics over (coupling,), and Q_s along the source's chains."""
+    """Statistics over (coupling,); on digits also those of each source and of their chains."""
     tasks = shared_teacher(width, draw) if which == "teacher" else digit_tasks(draw)
     source, target, test = tasks
     rng = np.random.default_rng(seed)
@@ -83,20 +84,21 @@ def transfer_point(
         points.append(statistics(sampled))
         of_source.append(sampled[["Q_s", "test_error"]].mean(["chain", "draw"]))
     found = {name: ("coupling", [point[name] for point in points]) for name in points[0]}
-    for name in ("Q_s", "test_error"):
-        found[f"{name}_by_source"] = (("coupling", "source"), [x[name].values for x in of_source])
-    found["Q_s_along_chains"] = (("source_chain", "step"), drawn.order_parameter.values)
-    found["source_acceptance"] = drawn.attrs["acceptance"]
-    found["least_exchange"] = np.min(drawn.attrs.get("exchange", np.nan))
+    if which == "digits":  # as many at every width
+        for name in ("Q_s", "test_error"):
+            x = [values[name].values for values in of_source]
+            found[f"{name}_by_source"] = (("coupling", "source"), x)
+        found["Q_s_along_chains"] = (("source_chain", "step"), drawn.order_parameter.values)
+        found["exchange"] = np.min(drawn.attrs.get("exchange", np.nan))
     return xr.Dataset(found, coords={"coupling": np.array(couplings, dtype=float)})
 
 
 def chains_point(width: int, seed: int) -> dict[str, np.ndarray]:
     """Chains of the digits' source without tempering: how they do not mix."""
     source, _, _ = digit_tasks(draw=0)
-    plan = dict(chains=8, draws=40, thin=15, warmup=150, seed=seed, progress=False)
+    plan = dict(chains=8, draws=50, thin=8, warmup=100, seed=seed, progress=False)
     drawn = sample_posterior(source, width=width, temperature=0.01, **plan)
-    return {"order_parameter": drawn.order_parameter.values}
+    return {name: drawn[name].values for name in ("order_parameter", "train_error")}
 
 
 CASES = {"teacher": (ON_TEACHER, TEACHER_LENGTHS), "digits": (ON_DIGITS, DIGITS_LENGTHS)}
@@ -111,17 +113,18 @@ def sweep(which: str, draw: list[int], width: list[int]) -> dict:
 
 SWEEPS = {
     "digits": sweep("digits", [0], [50, 200, 500]),
-    "digits_again": sweep("digits", [1], [200]),
-    "teacher": sweep("teacher", [0], [40, 80, 160]),
-    "draws": sweep("teacher", [1, 2], [40]),
-    "draws_wide": sweep("teacher", [1], [160]),
     "chains": {
         "function": chains_point,
         "grid": {"width": [50]},
-        "dims": {"order_parameter": ["chain", "step"]},
+        "dims": {name: ["chain", "step"] for name in ("order_parameter", "train_error")},
     },
+    "teacher": sweep("teacher", [0], [40, 80, 160]),
+    "draws": sweep("teacher", [1, 2], [40]),
+    "digits_again": sweep("digits", [1], [200]),
+    "draws_wide": sweep("teacher", [1], [160]),
 }
 
 if __name__ == "__main__":
-    for name, given in SWEEPS.items():
-        print(run_grid(**given, path=RESULTS / f"07_{name}.nc", seed=7, command=COMMAND))
+    for name in sys.argv[1:] or SWEEPS:
+        path = RESULTS / f"07_{name}.nc"
+        print(run_grid(**SWEEPS[name], path=path, seed=7, command=COMMAND))

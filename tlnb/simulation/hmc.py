@@ -9,8 +9,8 @@ which solves the prior's motion exactly and leaves only ∇L to be kicked, so th
 shrink with the dimension (Beskos et al. 2011), or goes straight, with ∇L - ξ as the kick (plain
 HMC). All chains move together. `exchange` lets chains on several targets, the same posterior at
 higher temperatures, swap positions, so that those of the first cross barriers by way of the others
-(Geyer 1991). `langevin` is the unadjusted dynamics, whose stationary law is off by the order of its
-step.
+(Hukushima and Nemoto 1996). `langevin` is the unadjusted dynamics, whose stationary law is off by
+the order of its step.
 """
 
 from __future__ import annotations
