@@ -205,6 +205,30 @@ MUTANTS = [
         "simulation/test_sampling.py",
         "07_theory_meets_simulation",
     ),
+    Mutant(
+        "feature overlap of hidden manifolds",
+        "tlnb/data/manifold.py",
+        "np.sqrt(1 - η**2)",
+        "np.sqrt(1 - η)",
+        "data/test_manifold.py",
+        "11_hidden_manifolds",
+    ),
+    Mutant(
+        "variance of features that have a mean",
+        "tlnb/theory/equivalence.py",
+        "g.kernel_diagonal(s, s, s) - g0**2",
+        "g.kernel_diagonal(s, s, s) - 0.5 * g0**2",
+        "theory/test_equivalence.py",
+        "11_hidden_manifolds",
+    ),
+    Mutant(
+        "covariance of features and teacher",
+        "tlnb/theory/equivalence.py",
+        "τ = u.slope * (W @ (x.slope",
+        "τ = 0.8 * u.slope * (W @ (x.slope",
+        "theory/test_equivalence.py",
+        "11_hidden_manifolds",
+    ),
 ]
 
 
