@@ -409,7 +409,7 @@ def _newton(problem: _Problem, start: Array) -> tuple[Array | None, int]:
 
     with np.errstate(all="ignore"):
         found = root(change, first, jac=jacobian, options={"xtol": 1e-13})
-        hats = np.exp(found.x) - shift
+        hats = np.maximum(np.exp(found.x) - shift, 0.0)
         reached = problem.residual(hats) <= TOLERANCE
     return hats if reached else None, found.nfev + 4 * found.njev
 
@@ -419,7 +419,7 @@ def _anneal(problem: _Problem) -> tuple[Array, int]:
     λ, evaluations, step = problem.regularization, 0, np.log(10.0)
     at = 10 * max(λ, problem.covariates.eigenvalues[-1]) * max(problem.sample_ratio, 1.0)
     hats = _guess(replace(problem, regularization=at))
-    while at > λ and step > 1e-3:
+    while at > λ and step > 1e-3 and evaluations < 5000:
         lower = max(at * np.exp(-step), λ)
         found, spent = _newton(replace(problem, regularization=lower), hats)
         evaluations += spent
@@ -431,7 +431,7 @@ def _anneal(problem: _Problem) -> tuple[Array, int]:
         raise ConvergenceError(
             f"no fixed point at sample_ratio={problem.sample_ratio:g}, regularization={λ:g}: "
             f"residual {problem.residual(hats):.1e}, allowed {TOLERANCE:.0e}; it was followed down "
-            f"to regularization={at:.2g}: try more, or features without tiny eigenvalues"
+            f"to regularization={at:.2g}: try more of it, or a teacher with more noise"
         )
     return hats, evaluations
 
