@@ -82,3 +82,19 @@ def test_labels():
     ]:
         with pytest.raises(ValueError, match=message):
             v.check_labels(value, 2)
+
+
+def test_generators_and_seeds():
+    rng = np.random.default_rng(3)
+    assert v.check_rng("seed", rng) is rng
+    assert v.check_rng("seed", 3).random() == rng.random()
+    for value, error in ((-1, ValueError), (1.5, TypeError), ("a", TypeError)):
+        with pytest.raises(error, match=f"seed must be a numpy Generator .*, got {value!r}"):
+            v.check_rng("seed", value)
+
+
+def test_read_only_copies():
+    values = np.zeros(2)
+    copy = v.read_only(values)
+    values[0] = 1
+    assert copy[0] == 0 and not copy.flags.writeable

@@ -86,12 +86,28 @@ def check_inputs(
 
 def check_labels(y: ArrayLike, n_examples: int, name: str = "y") -> NDArray[np.float64]:
     """Return ``y`` as a finite float64 array of shape (n_examples,)."""
-    allowed = f"a finite real array of shape ({n_examples},), one label for each input"
+    allowed = f"a finite real array of shape ({n_examples},)"
     array = _real_array(y, name, allowed)
     if array.shape != (n_examples,):
         raise ValueError(f"{name} must be {allowed}, got shape {array.shape}")
     _check_finite(array, name, allowed)
     return array
+
+
+def check_rng(name: str, value: object) -> np.random.Generator:
+    """Return the Generator that ``value`` is or seeds; None seeds it with fresh entropy."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError) as error:
+        allowed = "a numpy Generator or an integer >= 0"
+        raise type(error)(f"{name} must be {allowed}, got {value!r}") from None
+
+
+def read_only(values: ArrayLike) -> NDArray:
+    """Return a copy of ``values`` that nobody can write to."""
+    copy = np.array(values)
+    copy.flags.writeable = False
+    return copy
 
 
 def _real_array(values: ArrayLike, name: str, allowed: str) -> NDArray[np.float64]:

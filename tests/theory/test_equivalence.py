@@ -177,6 +177,13 @@ def test_covariance_error_is_relative_to_the_reference():
     assert covariance_error(b, a) == (0.5, 0.5)
 
 
+def test_a_sign_that_is_one_at_zero_is_odd():
+    step = Activation("step", lambda z: np.where(z < 0, -1.0, 1.0), kinks=(0.0,))
+    found = analytic_covariates(replace(BASE, nonlinearity=step), first_layer(5, 60))
+    expected = analytic_covariates(replace(BASE, nonlinearity="sign"), first_layer(5, 60))
+    assert max(covariance_error(found, expected)) < 1e-6
+
+
 def test_what_is_not_possible_is_refused():
     W = first_layer(5, 60)
     for nonlinearity in ("relu", Activation("shifted", lambda z: np.tanh(z) + 0.1)):

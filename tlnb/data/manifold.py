@@ -33,6 +33,7 @@ from tlnb.validation import (
     check_count,
     check_inputs,
     check_nonnegative,
+    check_rng,
 )
 
 Array = NDArray[np.float64]
@@ -104,7 +105,7 @@ class HiddenManifold:
 
         Labels of few examples may be all of one class. The inputs do not depend on the noise.
         """
-        n, rng = check_count("n", n), np.random.default_rng(rng)
+        n, rng = check_count("n", n), check_rng("rng", rng)
         c = rng.standard_normal((n, self.latent_dim))
         y = self.field(c)
         if self.label_noise:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from tlnb.validation import check_inputs, check_labels
+from tlnb.validation import check_inputs, check_labels, read_only
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ class Task:
     def __post_init__(self) -> None:
         X = check_inputs(self.X)
         y = check_labels(self.y, len(X))
-        object.__setattr__(self, "X", _read_only(X))
-        object.__setattr__(self, "y", _read_only(y))
+        object.__setattr__(self, "X", read_only(X))
+        object.__setattr__(self, "y", read_only(y))
         if self.ids is not None:
             ids = np.asarray(self.ids)
             distinct = len(set(ids.ravel().tolist()))
@@ -53,7 +53,7 @@ class Task:
                     f"ids must be {len(X)} distinct values, one for each input, got shape "
                     f"{ids.shape} with {distinct} distinct values"
                 )
-            object.__setattr__(self, "ids", _read_only(ids))
+            object.__setattr__(self, "ids", read_only(ids))
 
     @property
     def n_examples(self) -> int:
@@ -73,9 +73,3 @@ def check_task(name: str, task: object, n_features: int | None = None) -> Task:
     if n_features is not None:
         check_inputs(task.X, f"{name}.X", n_features)
     return task
-
-
-def _read_only(values: ArrayLike) -> NDArray:
-    copy = np.array(values)
-    copy.flags.writeable = False
-    return copy
