@@ -438,5 +438,5 @@ def test_bad_curves_and_margins_are_named():
 
 def test_failure_says_how_far_it_came(monkeypatch):
     monkeypatch.setattr(glm, "TOLERANCE", -1.0)
-    with pytest.raises(ConvergenceError, match=r"residual .* regularization=.* teacher with more noise"):
+    with pytest.raises(ConvergenceError, match=r"residual .* regularization=.* more noise"):
         solve(covariates(), sample_ratio=1.0, regularization=0.1)

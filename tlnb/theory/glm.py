@@ -1,6 +1,6 @@
-r"""A readout learned on fixed random features: the replica-symmetric fixed point.
+r"""A readout learned on fixed features: the replica-symmetric fixed point.
 
-Features u of n = αK examples, K of them for each, are mapped to labels by minimising
+n = αK examples of K features u each; their labels are learned by minimising
 
     Σ_μ ℓ(y_μ, a·u_μ/sqrt(K)) + (λ/2) ‖a‖².
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 Array = NDArray[np.float64]
-LOSSES = ("logistic", "square", "hinge")
-LABELS = ("sign", "linear")
 TOLERANCE = 1e-9  # on the undamped residual
 OPTIMAL_BOUNDS = 1e-4, 1e3  # where an optimal λ is looked for, in units of the mean eigenvalue of Ω
 _LIMIT = 9.0  # the normal density is below 1e-17 of its peak beyond
@@ -120,7 +118,7 @@ def proximal(margin: ArrayLike, V: float, loss: str) -> Array:
     logistic one is found by Newton's method, bracketed, for V of any size.
     """
     V = check_positive("V", V)
-    return _LOSSES[check_choice("loss", loss, LOSSES)](np.asarray(margin, dtype=float), V).z
+    return _LOSSES[check_choice("loss", loss, _LOSSES)](np.asarray(margin, dtype=float), V).z
 
 
 class _Learned(NamedTuple):
@@ -240,22 +238,23 @@ class _Problem:
             return error, error / (1 + V) ** 2
         border = -V / 2 if self.loss == "logistic" else -V  # the margin that is moved to zero
         threshold = np.array([0.0, border / np.sqrt(q)])
-        steepness = m / np.sqrt(q * self._hidden_variance(q, m))
-        return tuple((ndtr(threshold) - 2 * owens_t(threshold, steepness)).tolist())
+        below = ndtr(threshold) - 2 * owens_t(threshold, self._teacher_given_student(q, m)[1])
+        return tuple(below.tolist())
 
     def _label_moments(self) -> tuple[float, float]:
         """E[y²], and E[y ω]/m."""
         rho = self.covariates.teacher_variance
         return (rho, 1.0) if self.labels == "linear" else (1.0, float(np.sqrt(2 / (np.pi * rho))))
 
-    def _hidden_variance(self, q: float, m: float) -> float:
+    def _teacher_given_student(self, q: float, m: float) -> tuple[float, float]:
+        """Variance of ν given ω, and its mean in units of its spread, for each unit of ξ."""
         rho = self.covariates.teacher_variance
-        return max(rho - m**2 / q, 1e-15 * rho)
+        variance = max(rho - m**2 / q, 1e-15 * rho)
+        return variance, m / np.sqrt(q * variance)
 
     def _at_nodes(self, V: float, q: float, m: float) -> tuple[Array, Array, _Learned]:
         """Z and ∂Z, times the nodes' weights, and the proximal map at the nodes, for y = 1."""
-        V0 = self._hidden_variance(q, m)
-        steepness = m / np.sqrt(q * V0)
+        V0, steepness = self._teacher_given_student(q, m)
         xi, weights = _nodes(V, q, steepness, self.loss)
         dZ = np.exp(-((steepness * xi) ** 2) / 2) / np.sqrt(2 * np.pi * V0)
         learned = _LOSSES[self.loss](np.sqrt(q) * xi, V)
@@ -350,8 +349,8 @@ def solve(
     if not isinstance(covariates, GaussianCovariates):
         raise TypeError(f"covariates must be GaussianCovariates, got {type(covariates).__name__}")
     sample_ratio = check_positive("sample_ratio", sample_ratio)
-    check_choice("loss", loss, LOSSES)
-    if check_choice("labels", labels, LABELS) == "linear" and loss != "square":
+    check_choice("loss", loss, _LOSSES)
+    if check_choice("labels", labels, ["sign", "linear"]) == "linear" and loss != "square":
         raise ValueError(f"labels='linear' must come with loss='square', got loss={loss!r}")
     start = None if initial is None else np.array(initial[3:6])
     if isinstance(regularization, str):
