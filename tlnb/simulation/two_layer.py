@@ -357,7 +357,7 @@ def train_readout(
     elif loss == "square":
         model = Ridge(alpha=penalty, fit_intercept=False)
     else:
-        model = LinearSVC(C=1 / penalty, loss="hinge", tol=1e-6, max_iter=1_000_000, **options)
+        model = LinearSVC(C=1 / penalty, loss="hinge", tol=1e-6, max_iter=100_000, **options)
     with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(network.features(task.X) / np.sqrt(network.width), task.y)
