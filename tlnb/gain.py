@@ -40,7 +40,7 @@ from tlnb.priors import Priors
 from tlnb.theory.coupled import CoupledTasks
 from tlnb.theory.proportional import at_width
 from tlnb.theory.transfer import solution
-from tlnb.validation import check_nonnegative, check_width
+from tlnb.validation import check_nonnegative, check_rng, check_width
 
 Array = NDArray[np.float64]
 COUPLINGS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, np.inf)
@@ -127,8 +127,7 @@ def transfer_gain(
         raise ValueError("couplings must name at least one, got none")
     if not isinstance(splits, Integral) or splits < 2:
         raise ValueError(f"splits must be an integer >= 2, got {splits!r}")
-    if not isinstance(seed, np.random.Generator) and not (isinstance(seed, Integral) and seed >= 0):
-        raise ValueError(f"seed must be an integer >= 0 or a Generator, got {seed!r}")
+    rng = check_rng("seed", seed)
     least = {"source": (source, 1), "target": (target, LEAST_EXAMPLES), "test": (test, 2)}
     n_features = check_task("source", source).n_features
     for name, (task, n) in list(least.items())[: 2 if test is None else 3]:
@@ -141,7 +140,7 @@ def transfer_gain(
     couplings, tasks = np.unique(couplings), CoupledTasks(source, target, priors)
     evidence, coupled, prior, scratch = [], [], [], []
     with threadpool_limits(1):  # matrices of the target's size: threads cost more than they give
-        for train, held_out in _splits(target, test, splits, np.random.default_rng(seed)):
+        for train, held_out in _splits(target, test, splits, rng):
             mine = tasks.with_target(train)
             networks = [solution(mine, width, g) for g in couplings]
             evidence.append([network.log_evidence for network in networks])

@@ -99,7 +99,7 @@ def check_rng(name: str, value: object) -> np.random.Generator:
     try:
         return np.random.default_rng(value)
     except (TypeError, ValueError) as error:
-        allowed = "a numpy Generator or an integer >= 0"
+        allowed = "an integer >= 0 or a Generator"
         raise type(error)(f"{name} must be {allowed}, got {value!r}") from None
 
 

@@ -212,7 +212,7 @@ def test_impossible_knobs_are_refused(knobs, error, message):
 def test_impossible_draws_are_refused():
     with pytest.raises(ValueError, match="n must be an integer >= 1, got 0"):
         BASE.sample_source(0, 1)
-    with pytest.raises(ValueError, match=r"rng must be a numpy Generator or .* >= 0, got -1"):
+    with pytest.raises(ValueError, match="rng must be an integer >= 0 or a Generator, got -1"):
         BASE.sample_target(3, -1)
     with pytest.raises(ValueError, match=r"c must have D = 20 columns, got shape \(3, 4\)"):
         BASE.source.field(np.ones((3, 4)))

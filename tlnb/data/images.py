@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlnb.data.task import Task
-from tlnb.validation import check_inputs
+from tlnb.validation import check_inputs, check_rng
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CIFAR_RECORD = 1 + 3 * 32 * 32
@@ -185,7 +185,7 @@ def project(X: ArrayLike, n_features: int, rng: np.random.Generator | int) -> ND
     X = check_inputs(X)
     if not _is_count(n_features):
         raise ValueError(f"n_features must be an integer >= 1, got {n_features!r}")
-    R = np.random.default_rng(rng).standard_normal((X.shape[1], n_features))
+    R = check_rng("rng", rng).standard_normal((X.shape[1], n_features))
     return X @ R / math.sqrt(n_features)
 
 
@@ -263,13 +263,11 @@ def transfer_tasks(
     """
     if not isinstance(images, Images):
         raise TypeError(f"images must be of type Images, got {type(images).__name__}")
-    if not (isinstance(seed, np.random.Generator) or _is_count(seed, 0)):
-        raise ValueError(f"seed must be an integer >= 0 or a Generator, got {seed!r}")
+    draw_rng, projection_rng = check_rng("seed", seed).spawn(2)
     source, target = parse_groups(source), parse_groups(target)
     numbers = {"test": n_test, "validation": n_validation, "target": n_target, "source": n_source}
     numbers = {kind: n for kind, n in numbers.items() if n or kind != "validation"}
     groups = dict.fromkeys(numbers, target) | {"source": source}
-    draw_rng, projection_rng = np.random.default_rng(seed).spawn(2)
     rows = _draw(images, groups, numbers, draw_rng)
     pixels, labels, ids = (a[rows] for a in (images.pixels, images.labels, images.ids))
     chosen = Images(pixels, labels, ids, images.name)
@@ -353,8 +351,8 @@ def _begins(content: bytes) -> str:
     return f"it has {len(content)} bytes and begins with {content[:4].hex(' ') or 'nothing'}"
 
 
-def _is_count(value: object, least: int = 1) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
 
 
 def _kind(array: NDArray) -> str:
