@@ -305,7 +305,7 @@ NETWORK_20 = TwoLayerNetwork.random(25, 20, seed=0)
         ({"optimizer": "sgd"}, ValueError, "optimizer must be one of 'lbfgs', 'adam'"),
         ({"activation": "selu"}, ValueError, "activation must be one of"),
         ({"activation": Activation("cube", lambda z: z**3)}, TypeError, "'cube' has no derivative"),
-        ({"initial": np.zeros((2, 3))}, TypeError, "must be a TwoLayerNetwork, got ndarray"),
+        ({"initial": np.zeros((2, 3))}, TypeError, "initial must be a TwoLayer.*got ndarray"),
         ({"initial": TwoLayerNetwork.random(2, 4, seed=0)}, ValueError, "N0 = 4 columns"),
         ({"validation": teacher_task(5, 4)}, ValueError, "validation.X must have N0 = 3"),
         ({"validation": TASK.X}, TypeError, "validation must be a tlnb.Task"),
@@ -340,7 +340,7 @@ def test_readout_refuses(change, error, match):
 @pytest.mark.parametrize(
     "change, error, match",
     [
-        ({"source": None}, TypeError, "must be a TwoLayerNetwork, got NoneType"),
+        ({"source": None}, TypeError, "source must be a TwoLayerNetwork, got NoneType"),
         ({"target": ONE_CLASS}, ValueError, "target.y must hold labels of both classes"),
         ({"validation": teacher_task(5, 4)}, ValueError, "validation.X"),
         ({"protocols": ["TF", "XX"]}, ValueError, "protocols must be one of 'TF', 'RF'"),
@@ -351,11 +351,33 @@ def test_readout_refuses(change, error, match):
         ({"optimizer": "adam", "learning_rates": []}, ValueError, "learning_rates must"),
         ({"seed": -1}, ValueError, "seed"),
         ({"epochs": 0}, ValueError, "epochs"),
+        ({"epoch": 3, "protocols": ["TF"]}, TypeError, r"training must be .* got \['epoch'\]"),
+        ({"learning_rate": 0.1}, TypeError, r"training must be .* got \['learning_rate'\]"),
+        ({"width": 3}, TypeError, r"training must be .* got \['width'\]"),
     ],
 )
 def test_comparison_refuses(change, error, match):
     with pytest.raises(error, match=match):
         compare_protocols(**{"source": NETWORK, "target": TASK, "validation": TASK} | change)
+
+
+def test_networks_share_no_memory():
+    W, a = np.ones((2, 3)), np.ones(2)
+    network = TwoLayerNetwork(W, a)
+    W[0], a[0] = 5, 5
+    assert (network.first_layer == 1).all() and (network.readout == 1).all()
+    with pytest.raises(ValueError, match="read-only"):
+        network.first_layer[0] = 5
+
+
+def test_networks_are_judged_on_tasks_of_their_kind():
+    with pytest.raises(ValueError, match=r"task\.y must hold labels ±1 for loss='logistic'"):
+        NETWORK.loss(Task(TASK.X, TASK.y > 0))
+    for judge in (NETWORK.loss, NETWORK.error):
+        with pytest.raises(TypeError, match=r"task must be a tlnb\.Task, got ndarray"):
+            judge(TASK.X)
+    with pytest.raises(ValueError, match="seed must be an integer >= 0 or a Generator, got -1"):
+        TwoLayerNetwork.random(2, 3, seed=-1)
 
 
 def test_networks_refuse_wrong_shapes():

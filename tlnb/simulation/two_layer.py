@@ -33,10 +33,19 @@ from tqdm import tqdm
 from tlnb.activations import Activation, get_activation
 from tlnb.data.task import Task, check_task
 from tlnb.errors import ConvergenceError
-from tlnb.validation import check_choice, check_count, check_inputs, check_labels, check_positive
+from tlnb.validation import (
+    check_choice,
+    check_count,
+    check_inputs,
+    check_labels,
+    check_positive,
+    check_rng,
+    read_only,
+)
 
 Array = NDArray[np.float64]
 PROTOCOLS = ("TF", "RF", "2L", "fTF")
+TRAINING = ("optimizer", "batch_size", "epochs", "tolerance", "patience", "restarts", "progress")
 DIVERGED = "diverged; lower learning_rate (Adam), or scale inputs and labels to order 1"
 LOSSES = {  # ℓ and its derivative in f
     "logistic": lambda y, f: (np.logaddexp(0, -y * f), -y * expit(-y * f)),
@@ -47,7 +56,7 @@ LOSSES = {  # ℓ and its derivative in f
 
 @dataclass(frozen=True, eq=False)
 class TwoLayerNetwork:
-    """f(x) = K^(-1/2) Σ_k a_k [σ(w_k·x/sqrt(N0)) - μ_k].
+    """f(x) = K^(-1/2) Σ_k a_k [σ(w_k·x/sqrt(N0)) - μ_k]; its arrays are read-only copies.
 
     Parameters
     ----------
@@ -71,12 +80,12 @@ class TwoLayerNetwork:
 
     def __post_init__(self) -> None:
         W = check_inputs(self.first_layer, "first_layer")
-        object.__setattr__(self, "first_layer", W)
+        object.__setattr__(self, "first_layer", read_only(W))
         object.__setattr__(self, "activation", get_activation(self.activation))
         for name in ("readout", "feature_mean"):
             value = getattr(self, name)
             value = np.zeros(len(W)) if value is None else check_labels(value, len(W), name)
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, read_only(value))
 
     @classmethod
     def random(
@@ -89,7 +98,7 @@ class TwoLayerNetwork:
     ) -> TwoLayerNetwork:
         """Return a network of standard normal weights in both layers."""
         K, N0 = check_count("width", width), check_count("n_features", n_features)
-        rng = np.random.default_rng(seed)
+        rng = check_rng("seed", seed)
         return cls(rng.standard_normal((K, N0)), rng.standard_normal(K), activation)
 
     @property
@@ -113,11 +122,12 @@ class TwoLayerNetwork:
     def loss(self, task: Task, loss: str = "logistic") -> float:
         """Return the mean loss of an example, without the penalty."""
         check_choice("loss", loss, LOSSES)
+        _check_task("task", task, loss, classes=1)
         return float(LOSSES[loss](task.y, self(task.X))[0].mean())
 
     def error(self, task: Task) -> float:
         """Return the fraction of wrong signs if the labels are ±1, else the mean square error."""
-        f = self(task.X)
+        f = self(check_task("task", task).X)
         if _is_binary(task.y):
             return float((task.y * f <= 0).mean())
         return float(((task.y - f) ** 2).mean())
@@ -236,7 +246,7 @@ def train_two_layer(
     loss : {"logistic", "square"}
         Logistic needs labels ±1 of both classes.
     regularization : float
-        λ >= 0, the weight decay of both layers.
+        λ > 0, the weight decay of both layers.
     optimizer : {"lbfgs", "adam"}
         L-BFGS takes all examples at once and has no learning rate; an epoch is one iteration. Adam
         (Kingma and Ba, 2015) goes through shuffled batches of ``batch_size`` examples.
@@ -259,7 +269,7 @@ def train_two_layer(
     """
     check_choice("loss", loss, ("logistic", "square"))
     check_choice("optimizer", optimizer, ("lbfgs", "adam"))
-    _check_task("task", task, loss, None if initial is None else _inputs_of(initial))
+    _check_task("task", task, loss, None if initial is None else _inputs_of("initial", initial))
     if validation is not None:
         _check_task("validation", validation, loss, task.n_features, classes=1)
     penalty = check_positive("regularization", regularization)
@@ -348,7 +358,7 @@ def train_readout(
     from sklearn.svm import LinearSVC
 
     check_choice("loss", loss, LOSSES)
-    _check_task("task", task, loss, _inputs_of(network))
+    _check_task("task", task, loss, _inputs_of("network", network))
     penalty = check_positive("regularization", regularization)
     options = {"fit_intercept": False, "random_state": 0}
     if loss == "logistic":
@@ -400,7 +410,8 @@ def compare_protocols(
     seed : int
         Of the random first layer and of the starts.
     training
-        Further arguments of `train_two_layer`, for 2L and fTF.
+        Of `train_two_layer`, for 2L and fTF: optimizer, batch_size, epochs, tolerance, patience,
+        restarts, progress.
 
     Raises
     ------
@@ -408,7 +419,9 @@ def compare_protocols(
         As of `train_readout` and `train_two_layer`; of a divergence only if every candidate of
         a protocol diverges.
     """
-    _check_task("target", target, loss, _inputs_of(source))
+    if unknown := set(training) - set(TRAINING):
+        raise TypeError(f"training must be among {', '.join(TRAINING)}, got {sorted(unknown)}")
+    _check_task("target", target, loss, _inputs_of("source", source))
     _check_task("validation", validation, loss, target.n_features, classes=1)
     for protocol in protocols:
         check_choice("protocols", protocol, PROTOCOLS)
@@ -458,7 +471,7 @@ def _check_task(
         raise ValueError(f"{name}.y must hold labels of both classes, all are {y[0]:+g}")
 
 
-def _inputs_of(network: object) -> int:
+def _inputs_of(name: str, network: object) -> int:
     if not isinstance(network, TwoLayerNetwork):
-        raise TypeError(f"network must be a TwoLayerNetwork, got {type(network).__name__}")
+        raise TypeError(f"{name} must be a TwoLayerNetwork, got {type(network).__name__}")
     return network.first_layer.shape[1]
