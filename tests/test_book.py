@@ -125,15 +125,16 @@ def test_requirements_are_pinned_and_name_no_host():
     assert all(pinned.fullmatch(line) for line in lines[:-1])
 
 
-def test_readme_example_prints_what_it_says():
-    source, expected = re.search(
-        r"```python\n(.*?)```.*?```text\n(.*?)```", _read("README.md"), re.S
-    ).groups()
-    assert len(source.strip().splitlines()) <= 15
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
-    assert printed.getvalue() == expected
+def test_readme_examples_print_what_they_say():
+    block = r"```python\n(.*?)```.*?```text\n(.*?)```"
+    examples = re.findall(block, _read("README.md"), re.S)
+    assert len(examples) == 2
+    for source, expected in examples:
+        assert len(source.strip().splitlines()) <= 15
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
+        assert printed.getvalue() == expected
 
 
 def test_readme_links_exist():
