@@ -340,6 +340,7 @@ def test_transfer_at_moderate_coupling_meets_the_theory():
         seed=0, **given, **QUIET,
     )  # fmt: skip
     table = summary(data)
+    assert table.equals(summary(data.transpose("test", "draw", "source", "chain")))
     assert table.judged.all()
     expected = {
         "Q_s": (theory.Q_s, 0.05),
@@ -709,6 +710,8 @@ def test_a_step_much_too_large_is_a_divergence_not_an_error():
         ({"tempering": (0.1, 0.05)}, ValueError, r"tempering must increase from T = 0.01, got"),
         ({"tempering": (0.01,)}, ValueError, "tempering must increase"),
         ({"tempering": (np.inf,)}, ValueError, "tempering"),
+        ({"tempering": None}, TypeError, "tempering must be a number > 0, got None"),
+        ({"seed": -1}, ValueError, "seed must be an integer >= 0 or a Generator, got -1"),
         ({"test": np.ones((2, 5))}, TypeError, "test must be a tlnb.Task"),
         ({"task": np.ones((2, 5))}, TypeError, "task must be a tlnb.Task"),
     ],
@@ -755,6 +758,11 @@ def test_sources_of_another_posterior_are_refused(change):
     target = tasks(N0=given["source"].n_features)[0]
     with pytest.raises(ValueError, match=r"sources must be .* from the posterior of this source"):
         sample_transfer(given.pop("source"), target, sources=drawn, **given, **QUIET)
-    bare = drawn.drop_vars("hidden_weights")
-    with pytest.raises(TypeError, match="got Dataset without hidden_weights"):
-        sample_transfer(task, task, sources=bare, width=3, coupling=1.0, **QUIET)
+    for bare, error, words in (
+        (drawn.drop_vars("hidden_weights"), TypeError, "got Dataset without hidden_weights"),
+        (drawn.drop_vars("order_parameter"), TypeError, "hidden_weights and order_parameter"),
+        (drawn.isel(chain=0), ValueError, r"sources must be .* got a Dataset over .'draw'"),
+        (drawn.isel(chain=[0], draw=[0]), ValueError, "sources must be an integer >= 2, got 1"),
+    ):
+        with pytest.raises(error, match=words):
+            sample_transfer(task, task, sources=bare, width=3, coupling=1.0, **QUIET)

@@ -62,10 +62,12 @@ def summary(dataset: Dataset) -> DataFrame:
 
     rows, columns = {}, ["mean", "mcse", "ess", "r_hat"]
     transfer = "source" in dataset.dims
+    dataset = dataset.transpose("source", "chain", "draw", ..., missing_dims="ignore")
     for name, values in dataset.data_vars.items():
         if not {"source", "chain", "draw"} >= set(values.dims):
             continue
-        rows[name] = _of_sources(values.values, dataset.attrs) if transfer else _of_chains(values)
+        x = values.values
+        rows[name] = _of_sources(x, dataset.attrs) if transfer else _of_chains(x)
     if transfer:
         columns.append("sources")
         if "prediction" in dataset:
@@ -76,11 +78,10 @@ def summary(dataset: Dataset) -> DataFrame:
     return table
 
 
-def _of_chains(values: Any) -> tuple[float, ...]:
+def _of_chains(x: Array) -> tuple[float, ...]:
     """Mean, Monte Carlo error, effective sample size and R-hat of a quantity over (chain, draw)."""
     import arviz as az
 
-    x = values.transpose("chain", "draw").values
     r_hat, ess = chain_statistics(x)
     if not ess >= FEWEST:
         return NOT_JUDGED[:4]
@@ -112,8 +113,7 @@ def _of_sources(x: Array, attributes: dict[str, Any]) -> tuple[float, ...]:
 
 def _decomposition(dataset: Dataset) -> dict[str, tuple[float, ...]]:
     """Squared bias, total and source variance, averaged over test points, with jackknife errors."""
-    f = dataset.prediction.transpose("source", "chain", "draw", "test").values
-    spread = dataset.prediction_variance.transpose("source", "chain", "draw", "test").values
+    f, spread = dataset.prediction.values, dataset.prediction_variance.values
     y = dataset.attrs["test_labels"]
     S = len(f)
     mean = f.mean((1, 2))

@@ -28,6 +28,7 @@ from tlnb.validation import (
     check_count,
     check_nonnegative,
     check_positive,
+    check_rng,
 )
 
 if TYPE_CHECKING:
@@ -268,10 +269,11 @@ def sample_posterior(
     chains, width = check_count("chains", chains), check_count("width", width)
     if test is not None:
         check_task("test", test, task.n_features)
-    temperatures = [priors.temperature, *(check_positive("tempering", T) for T in tempering)]
+    hotter = [check_positive("tempering", T) for T in np.ravel(tempering)]
+    temperatures = [priors.temperature, *hotter]
     if (np.diff(temperatures) <= 0).any():
         raise ValueError(f"tempering must increase from T = {temperature}, got {tempering!r}")
-    rng = np.random.default_rng(seed)
+    rng = check_rng("seed", seed)
     network = _network(task, priors, width)
     collapsed, spread = sampler == "collapsed-hmc", priors.weight_precision**-0.5
     targets = [
@@ -288,7 +290,7 @@ def sample_posterior(
     run = _run(targets, sampler, positions, plan, rng, record, progress, "networks")
     attributes: dict[str, Any] = {"sampler": sampler}
     if len(targets) > 1:
-        attributes |= {"tempering": np.array(temperatures[1:]), "exchange": run.exchange}
+        attributes |= {"tempering": np.array(hotter), "exchange": run.exchange}
     return _dataset(run.records, ("chain", "draw"), run, priors, width, **attributes)
 
 
@@ -349,7 +351,7 @@ def sample_transfer(
     check_task("target", target, check_task("source", source).n_features)
     if test is not None:
         check_task("test", test, target.n_features)
-    rng = np.random.default_rng(seed)
+    rng = check_rng("seed", seed)
     of_source = {
         "temperature": priors.source_temperature,
         "weight_precision": priors.source_weight_precision,
@@ -367,7 +369,7 @@ def sample_transfer(
     else:
         S, drawn = None, sources
     W, v_s, Q_s = (x[:S] for x in _quenched(drawn, source, priors, width, of_source))
-    S = len(W)
+    S = check_count("sources", len(W), 2)
 
     c_s, c_st, c_t, c_tt = weight_covariances(
         coupling,
@@ -419,8 +421,10 @@ def _quenched(
     """
     rule = f"sources must be a number, or networks of {width} units drawn by sample_posterior"
     rule += "(source, weights=True) from the posterior of this source with these priors, got "
-    if "hidden_weights" not in getattr(drawn, "data_vars", ()):
-        raise TypeError(f"{rule}{type(drawn).__name__} without hidden_weights")
+    if not {"hidden_weights", "order_parameter"} <= set(getattr(drawn, "data_vars", ())):
+        raise TypeError(f"{rule}{type(drawn).__name__} without hidden_weights and order_parameter")
+    if not {"chain", "draw"} <= set(drawn.dims):
+        raise ValueError(f"{rule}a Dataset over {tuple(drawn.dims)}")
     expected = {"width": width, "activation": priors.activation.name, "sampler": SAMPLERS[0]}
     expected |= given
     found = {name: drawn.attrs.get(name) for name in expected}
