@@ -418,6 +418,7 @@ def test_covariances_that_are_none_are_refused(arguments, message):
         ({"loss": "exponential"}, ValueError, "loss must be one of 'logistic'"),
         ({"labels": "noisy"}, ValueError, "labels must be one of 'sign', 'linear'"),
         ({"labels": "linear"}, ValueError, "labels='linear' must come with loss='square'"),
+        ({"initial": 3}, TypeError, "initial must be a GLMSolution or None, got int"),
         ({"covariates": np.eye(2)}, TypeError, "covariates must be GaussianCovariates"),
     ],
 )
@@ -432,8 +433,17 @@ def test_bad_curves_and_margins_are_named():
         learning_curve(covariates(), sample_ratios=[], regularization=0.1)
     with pytest.raises(ValueError, match="sample_ratios must be a number > 0, got -1"):
         learning_curve(covariates(), sample_ratios=[1, -1], regularization=0.1)
+    with pytest.raises(TypeError, match="sample_ratios must be a number > 0, got None"):
+        learning_curve(covariates(), sample_ratios=None, regularization=0.1)
     with pytest.raises(ValueError, match="V must be a number > 0"):
         proximal([0.0], 0.0, "logistic")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("extreme", [{"regularization": 1e300}, {"sample_ratio": 1e300}])
+def test_numbers_beyond_floating_point_do_not_converge(loss, extreme):
+    with pytest.raises(ConvergenceError, match="no fixed point at sample_ratio"):
+        solve(covariates(), loss=loss, **{"sample_ratio": 1.0, "regularization": 1.0} | extreme)
 
 
 def test_failure_says_how_far_it_came(monkeypatch):

@@ -269,7 +269,7 @@ def sample_posterior(
     chains, width = check_count("chains", chains), check_count("width", width)
     if test is not None:
         check_task("test", test, task.n_features)
-    hotter = [check_positive("tempering", T) for T in np.ravel(tempering)]
+    hotter = [check_positive("tempering", T) for T in np.ravel(tempering).tolist()]
     temperatures = [priors.temperature, *hotter]
     if (np.diff(temperatures) <= 0).any():
         raise ValueError(f"tempering must increase from T = {temperature}, got {tempering!r}")

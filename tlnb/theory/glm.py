@@ -214,7 +214,9 @@ class _Problem:
         return float(q_hat * np.mean(e * r * r) + m_hat**2 * (t2 @ (r * r)))
 
     def conjugates(self, V: float, q: float, m: float) -> tuple[float, float, float]:
-        """V̂, q̂, m̂, the pull of all examples on a readout of these overlaps."""
+        """V̂, q̂, m̂, the pull of all examples on a readout of these overlaps; NaN if impossible."""
+        if not (0 < V < np.inf and 0 < q < np.inf):
+            return (np.nan,) * 3
         if self.loss == "square":
             variance, slope = self._label_moments()
             pull = self.sample_ratio / (1 + V)
@@ -263,8 +265,6 @@ class _Problem:
     def residual(self, hats: Array) -> float:
         """Largest relative change of V, q, m under one undamped step of the map."""
         old = np.array(self.overlaps(*hats))
-        if not (np.isfinite(old).all() and old[0] > 0 and old[1] > 0):
-            return np.inf
         new = np.array(self.overlaps(*self.conjugates(*old)))
         return float(np.max(np.abs(new - old) / np.where(old > 0, old, 1.0)))
 
@@ -352,18 +352,21 @@ def solve(
     check_choice("loss", loss, _LOSSES)
     if check_choice("labels", labels, ["sign", "linear"]) == "linear" and loss != "square":
         raise ValueError(f"labels='linear' must come with loss='square', got loss={loss!r}")
+    if not isinstance(initial, GLMSolution | None):
+        raise TypeError(f"initial must be a GLMSolution or None, got {type(initial).__name__}")
     start = None if initial is None else np.array(initial[3:6])
     if isinstance(regularization, str):
         check_choice("regularization", regularization, ["optimal"])
         return _optimal(_Problem(covariates, sample_ratio, 1.0, loss, labels))
     try:
-        check_positive("regularization", regularization)
+        regularization = check_positive("regularization", regularization)
     except ValueError as error:
         why = "the minimiser of separable examples runs away, or is not unique"
         raise ValueError(f"{error}: without it {why}; take a small one, as 1e-4") from None
     return _solve(_Problem(covariates, sample_ratio, regularization, loss, labels), start)
 
 
+@np.errstate(all="ignore")  # a trial step may overflow
 def _solve(problem: _Problem, start: Array | None) -> GLMSolution:
     """Newton's method from ``start`` or a guess, else with λ annealed downwards."""
     hats, evaluations = _newton(problem, _guess(problem) if start is None else start)
@@ -406,10 +409,9 @@ def _newton(problem: _Problem, start: Array) -> tuple[Array | None, int]:
         h, at = 1e-6, change(x)
         return np.array([change(x + step) - at for step in h * np.eye(3)]).T / h
 
-    with np.errstate(all="ignore"):
-        found = root(change, first, jac=jacobian, options={"xtol": 1e-13})
-        hats = np.maximum(np.exp(found.x) - shift, 0.0)
-        reached = problem.residual(hats) <= TOLERANCE
+    found = root(change, first, jac=jacobian, options={"xtol": 1e-13})
+    hats = np.maximum(np.exp(found.x) - shift, 0.0)
+    reached = problem.residual(hats) <= TOLERANCE
     return hats if reached else None, found.nfev + 4 * found.njev
 
 
@@ -471,7 +473,7 @@ def learning_curve(
     """
     import xarray as xr
 
-    ratios = [check_positive("sample_ratios", ratio) for ratio in sample_ratios]
+    ratios = [check_positive("sample_ratios", ratio) for ratio in np.ravel(sample_ratios).tolist()]
     if not ratios:
         raise ValueError("sample_ratios must hold at least one number > 0, got none")
     settings = {"regularization": regularization, "loss": loss, "labels": labels}
