@@ -28,7 +28,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -40,7 +39,7 @@ from tlnb.priors import Priors
 from tlnb.theory.coupled import CoupledTasks
 from tlnb.theory.proportional import at_width
 from tlnb.theory.transfer import solution
-from tlnb.validation import check_nonnegative, check_rng, check_width
+from tlnb.validation import check_count, check_nonnegative, check_rng, check_width
 
 Array = NDArray[np.float64]
 COUPLINGS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, np.inf)
@@ -125,8 +124,7 @@ def transfer_gain(
     couplings = [check_nonnegative("couplings", g, allow_infinite=True) for g in couplings]
     if not couplings:
         raise ValueError("couplings must name at least one, got none")
-    if not isinstance(splits, Integral) or splits < 2:
-        raise ValueError(f"splits must be an integer >= 2, got {splits!r}")
+    splits = check_count("splits", splits, 2)
     rng = check_rng("seed", seed)
     least = {"source": (source, 1), "target": (target, LEAST_EXAMPLES), "test": (test, 2)}
     n_features = check_task("source", source).n_features

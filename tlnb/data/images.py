@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlnb.data.task import Task
-from tlnb.validation import check_inputs, check_rng
+from tlnb.validation import check_count, check_inputs, check_rng
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CIFAR_RECORD = 1 + 3 * 32 * 32
@@ -183,8 +183,7 @@ def project(X: ArrayLike, n_features: int, rng: np.random.Generator | int) -> ND
     The random projection keeps squared lengths, and inner products, on average over R.
     """
     X = check_inputs(X)
-    if not _is_count(n_features):
-        raise ValueError(f"n_features must be an integer >= 1, got {n_features!r}")
+    n_features = check_count("n_features", n_features)
     R = check_rng("rng", rng).standard_normal((X.shape[1], n_features))
     return X @ R / math.sqrt(n_features)
 

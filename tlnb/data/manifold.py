@@ -34,6 +34,7 @@ from tlnb.validation import (
     check_inputs,
     check_nonnegative,
     check_rng,
+    read_only,
 )
 
 Array = NDArray[np.float64]
@@ -185,8 +186,8 @@ class CorrelatedHiddenManifold:
         return np.random.default_rng(np.random.SeedSequence(self.random_state, spawn_key=(key,)))
 
     def _side(self, F: Array, theta: Array) -> HiddenManifold:
-        F.flags.writeable = theta.flags.writeable = False
-        return HiddenManifold(F, theta, self.nonlinearity, self.labels, float(self.label_noise))
+        settings = self.nonlinearity, self.labels, float(self.label_noise)
+        return HiddenManifold(read_only(F), read_only(theta), *settings)
 
     @cached_property
     def source(self) -> HiddenManifold:
@@ -210,7 +211,7 @@ class CorrelatedHiddenManifold:
         if D_t > D:
             F = np.concatenate([F, self._stream(6).standard_normal((D_t - D, N0))])
             theta = np.concatenate([theta, self._stream(7).standard_normal(D_t - D)])
-        return self._side(F[:D_t].copy(), theta[:D_t].copy())
+        return self._side(F[:D_t], theta[:D_t])
 
     @property
     def F_source(self) -> Array:

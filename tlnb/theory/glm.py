@@ -35,7 +35,7 @@ from scipy.optimize import minimize_scalar, root
 from scipy.special import expit, ndtr, owens_t, wrightomega
 
 from tlnb.errors import ConvergenceError
-from tlnb.validation import check_choice, check_inputs, check_labels, check_positive
+from tlnb.validation import check_choice, check_inputs, check_labels, check_positive, read_only
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -100,9 +100,7 @@ class GaussianCovariates:
             )
         arrays = {"feature_covariance": omega, "teacher_covariance": tau}
         for name, array in (arrays | {"eigenvalues": e, "squared_projections": t2}).items():
-            copy = np.array(array)
-            copy.flags.writeable = False
-            object.__setattr__(self, name, copy)
+            object.__setattr__(self, name, read_only(array))
         object.__setattr__(self, "teacher_variance", rho)
 
     @property
