@@ -8,6 +8,7 @@ import inspect
 import io
 import os
 import pkgutil
+import runpy
 import shutil
 import subprocess
 import sys
@@ -128,6 +129,11 @@ def _lines_of_code(path: Path) -> int:
         if isinstance(node, documented) and ast.get_docstring(node):
             lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     return len(lines)
+
+
+def test_every_mutant_stands_once():
+    for mutant in runpy.run_path(str(ROOT / "tools" / "mutants.py"))["MUTANTS"]:
+        assert (ROOT / mutant.file).read_text(encoding="utf8").count(mutant.old) == 1, mutant.what
 
 
 def test_package_stays_small():

@@ -40,8 +40,8 @@ MUTANTS = [
     Mutant(
         "constant of the arcsine kernel",
         ACTIVATIONS,
-        "kernel *= 2.0 / np.pi",
-        "kernel *= 1.9 / np.pi",
+        "(2.0 * c_xy, kernel, out=kernel)\n    kernel *= 2.0",
+        "(2.0 * c_xy, kernel, out=kernel)\n    kernel *= 1.9",
         "test_activations.py",
         "01_infinite_width",
     ),
