@@ -137,8 +137,8 @@ def test_every_mutant_stands_once():
 
 
 def test_package_stays_small():
-    """Small is a feature: under 4,250 lines of code, docstrings and comments not counted.
+    """Small is a feature: under 4,450 lines of code, docstrings and comments not counted.
 
-    3,500 for the proportional theory and its samplers, 750 for hidden manifolds and readouts.
+    3,550 for the proportional theory with its samplers, 900 for hidden manifolds and readouts.
     """
-    assert sum(map(_lines_of_code, (ROOT / "tlnb").rglob("*.py"))) < 4250
+    assert sum(map(_lines_of_code, (ROOT / "tlnb").rglob("*.py"))) < 4450
