@@ -229,6 +229,38 @@ MUTANTS = [
         "theory/test_equivalence.py",
         "11_hidden_manifolds",
     ),
+    Mutant(
+        "what the labels add to the variance of the student's field",
+        "tlnb/theory/glm.py",
+        "m_hat**2 * (t2 * er) @ r",
+        "0.9 * m_hat**2 * (t2 * er) @ r",
+        "theory/test_glm.py",
+        "12_replica_readout",
+    ),
+    Mutant(
+        "slope of the logistic proximal map",
+        "tlnb/theory/glm.py",
+        "-curvature / (1 + V * curvature)",
+        "-curvature / (1 + 0.9 * V * curvature)",
+        "theory/test_glm.py",
+        "12_replica_readout",
+    ),
+    Mutant(
+        "square loss's pull on labels",
+        "tlnb/theory/glm.py",
+        "pull * (variance - 2 * slope * m + q) / (1 + V), pull * slope",
+        "pull * (variance - slope * m + q) / (1 + V), pull * slope",
+        "theory/test_glm.py",
+        "12_replica_readout",
+    ),
+    Mutant(
+        "training error of the logistic readout",
+        "tlnb/theory/glm.py",
+        'border = -V / 2 if self.loss == "logistic"',
+        'border = -V if self.loss == "logistic"',
+        "theory/test_glm.py",
+        "12_replica_readout",
+    ),
 ]
 
 
