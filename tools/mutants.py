@@ -261,6 +261,38 @@ MUTANTS = [
         "theory/test_glm.py",
         "12_replica_readout",
     ),
+    Mutant(
+        "gradient of a trained first layer",
+        "tlnb/simulation/two_layer.py",
+        "(scale * readout[:, None] * (back.T @ X))",
+        "(scale * (back.T @ X))",
+        "simulation/test_two_layer.py",
+        "13_transferred_features",
+    ),
+    Mutant(
+        "slope of the logistic loss",
+        "tlnb/simulation/two_layer.py",
+        "-y * expit(-y * f)",
+        "-y * expit(y * f)",
+        "simulation/test_two_layer.py",
+        "13_transferred_features",
+    ),
+    Mutant(
+        "regularisation of a retrained readout",
+        "tlnb/simulation/two_layer.py",
+        "LogisticRegression(C=1 / penalty",
+        "LogisticRegression(C=0.5 / penalty",
+        "simulation/test_two_layer.py",
+        "13_transferred_features",
+    ),
+    Mutant(
+        "the network that early stopping keeps",
+        "tlnb/simulation/two_layer.py",
+        "< self.best_score",
+        "> self.best_score",
+        "simulation/test_two_layer.py",
+        "13_transferred_features",
+    ),
 ]
 
 
