@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlnb import CorrelatedHiddenManifold
+from tlnb import CorrelatedHiddenManifold, Task
 from tlnb.simulation.two_layer import (
     PROTOCOLS,
     TwoLayerNetwork,
@@ -75,9 +75,8 @@ def protocols_point(overlap: float, draw: int, examples: list[int], tuning: dict
     test = manifold.sample_target(10_000, [draw, 5])
     shape = len(examples), len(PROTOCOLS)
     found = {name: np.full(shape, np.nan) for name in ("tuned", "regularization", "fixed")}
-    random = None
     for i, n in enumerate(examples):
-        target = type(pool)(pool.X[:n], pool.y[:n])
+        target = Task(pool.X[:n], pool.y[:n])
         compared = compare_protocols(source, target, held_out, seed=draw, **tuning)
         for j, protocol in enumerate(compared.values()):
             found["tuned"][i, j] = protocol.network.error(test)
@@ -86,10 +85,10 @@ def protocols_point(overlap: float, draw: int, examples: list[int], tuning: dict
             network = compared[PROTOCOLS[j]].network
             fitted = train_readout(network, target, regularization=REGULARIZATION)
             found["fixed"][i, j] = fitted.error(test)
-        random = compared["RF"].network
+    layers = source, compared["RF"].network
     said = {name: np.empty((2, len(SAMPLE_RATIOS))) for name in ("fixed_theory", "tuned_theory")}
     said["tuned_theory_regularization"] = np.empty((2, len(SAMPLE_RATIOS)))
-    for j, network in enumerate((source, random)):
+    for j, network in enumerate(layers):
         covariates = analytic_covariates(manifold, network.first_layer)
         for i, ratio in enumerate(SAMPLE_RATIOS):
             at = {"covariates": covariates, "sample_ratio": ratio}
