@@ -191,7 +191,7 @@ SWEEPS = {
     "widths": (
         scratch_point,
         {
-            "draw": DRAWS[:10],
+            "draw": DRAWS,
             "target_latent_dim": [100],
             "examples": [50, 200],
             "width": [50, 200],
