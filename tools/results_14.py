@@ -208,4 +208,5 @@ SWEEPS = {
 if __name__ == "__main__":
     for name, (function, grid, more) in SWEEPS.items():
         path = RESULTS / f"14_{name}.nc"
-        print(run_grid(function, grid, path=path, seed=14, command=COMMAND, **more))
+        settings = more | {"seed": 14, "command": COMMAND, "recompute": True}
+        print(run_grid(function, grid, path=path, **settings))
