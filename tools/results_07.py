@@ -127,4 +127,5 @@ SWEEPS = {
 if __name__ == "__main__":
     for name in sys.argv[1:] or SWEEPS:
         path = RESULTS / f"07_{name}.nc"
-        print(run_grid(**SWEEPS[name], path=path, seed=7, command=COMMAND))
+        settings = SWEEPS[name] | {"seed": 7, "command": COMMAND, "recompute": True}
+        print(run_grid(path=path, **settings))
