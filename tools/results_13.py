@@ -176,5 +176,5 @@ SWEEPS = {
 if __name__ == "__main__":
     for name, (function, grid, more) in SWEEPS.items():
         path = RESULTS / f"13_{name}.nc"
-        settings = more | {"seed": 13, "workers": 1, "command": COMMAND}
-        print(run_grid(function, grid, path=path, recompute=True, **settings))
+        settings = more | {"seed": 13, "command": COMMAND, "recompute": True}
+        print(run_grid(function, grid, path=path, **settings))

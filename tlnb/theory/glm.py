@@ -113,7 +113,7 @@ def proximal(margin: ArrayLike, V: float, loss: str) -> Array:
     """y prox_{Vℓ(y,·)}(ω), the z that minimises ℓ(z) + (z - a)²/(2V), at margins a = yω.
 
     ℓ(z) is log(1 + e^-z) ("logistic"), max(0, 1 - z) ("hinge") or (1 - z)²/2 ("square"). The
-    logistic one is found by Newton's method, bracketed, for V of any size.
+    logistic one is found by Newton's method, which is monotone there, for V of any size.
     """
     V = check_positive("V", V)
     return _LOSSES[check_choice("loss", loss, _LOSSES)](np.asarray(margin, dtype=float), V).z
