@@ -308,7 +308,7 @@ def _merge(axes: dict[str, list], points: list[_Point], failures: list[str]) -> 
 
 def _layout(dataset: xr.Dataset) -> str:
     arrays = {name: array.sizes for name, array in dataset.data_vars.items()}
-    return f"{arrays} {({name: c.values.tolist() for name, c in dataset.coords.items()})}"
+    return f"{arrays} { ({name: c.values.tolist() for name, c in dataset.coords.items()}) }"
 
 
 def _write(dataset: xr.Dataset, path: Path, folder: Path) -> None:

@@ -47,15 +47,18 @@ def test_gradient_and_hessian_by_finite_differences(coupling, point):
 
     gradient = [(action(1, 0) - action(-1, 0)) / (2 * h), (action(0, 1) - action(0, -1)) / (2 * h)]
     np.testing.assert_allclose(exact.gradient, gradient, rtol=1e-5, atol=1e-5)
-    hessian = np.array(
-        [
+    hessian = (
+        np.array(
             [
-                action(1, 0) - 2 * action(0, 0) + action(-1, 0),
-                (action(1, 1) - action(1, -1) - action(-1, 1) + action(-1, -1)) / 4,
-            ],
-            [0.0, action(0, 1) - 2 * action(0, 0) + action(0, -1)],
-        ]
-    ) / h**2
+                [
+                    action(1, 0) - 2 * action(0, 0) + action(-1, 0),
+                    (action(1, 1) - action(1, -1) - action(-1, 1) + action(-1, -1)) / 4,
+                ],
+                [0.0, action(0, 1) - 2 * action(0, 0) + action(0, -1)],
+            ]
+        )
+        / h**2
+    )
     hessian[1, 0] = hessian[0, 1]
     np.testing.assert_allclose(exact.hessian, hessian, rtol=1e-4, atol=1e-4)
 

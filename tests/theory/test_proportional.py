@@ -20,9 +20,7 @@ EIGENVALUES = np.append(np.ones(40), 0.005)
 
 
 def two_minima(label: float) -> proportional.SaddlePoints:
-    return saddle_points(
-        EIGENVALUES, np.append(np.zeros(40), label), width=20, temperature=0.01
-    )
+    return saddle_points(EIGENVALUES, np.append(np.zeros(40), label), width=20, temperature=0.01)
 
 
 def test_known_instance_with_three_roots():

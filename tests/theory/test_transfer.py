@@ -141,9 +141,7 @@ def test_at_infinite_width_the_coupled_prior_is_all_that_is_left():
 @pytest.mark.parametrize("coupling", [0.5, 20.0, np.inf])
 def test_training_error_is_the_test_error_at_the_training_inputs(activation, coupling):
     source, target, _ = deterministic()
-    solution = solve(
-        source, target, width=15, coupling=coupling, activation=activation, **UNEQUAL
-    )
+    solution = solve(source, target, width=15, coupling=coupling, activation=activation, **UNEQUAL)
     at_training = solution.predict(target.X, target.y)
     np.testing.assert_allclose(solution.train_error, at_training.test_error.mean(), rtol=1e-7)
 

@@ -160,9 +160,7 @@ class CoupledTasks:
         if np.isinf(coupling):
             return frozen(self.blocks(width, coupling))
         if width not in self._branches:
-            scratch_Q = _order_parameter(
-                self.alone_spectrum(0.0), width, self.priors.temperature
-            )
+            scratch_Q = _order_parameter(self.alone_spectrum(0.0), width, self.priors.temperature)
             self._branches[width] = Branch(
                 lambda g: self.blocks(width, g), scratch_Q, self.priors.weight_precision
             )
