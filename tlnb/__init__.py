@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from tlnb import _renamed
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -21,6 +23,8 @@ _HOMES = {
     "coupling_sweep": "tlnb.theory.transfer",
 }
 __all__ = [*_HOMES, "__version__"]
+
+_renamed.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,51 @@
+"""Old names lead to the new things and say so."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+from tlnb import _renamed, errors
+
+
+@pytest.fixture
+def moved(monkeypatch):
+    """A module that stood elsewhere, and a name that it had."""
+    monkeypatch.setitem(_renamed.MODULES, "tlnb.formerly", "tlnb.errors")
+    monkeypatch.setitem(
+        _renamed.NAMES, "tlnb.errors", {"Failure": ("tlnb.errors", "ConvergenceError")}
+    )
+    yield
+    sys.modules.pop("tlnb.formerly", None)
+    vars(sys.modules["tlnb"]).pop("formerly", None)
+
+
+def test_a_module_that_moved_is_the_one_of_today(moved):
+    spec = errors.__spec__
+    with pytest.warns(DeprecationWarning, match=r"tlnb\.formerly is now tlnb\.errors") as caught:
+        from tlnb import formerly
+    assert formerly is errors and formerly.__spec__ is spec
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_name_that_moved_is_the_one_of_today(moved):
+    with pytest.warns(DeprecationWarning, match=r"tlnb\.errors\.Failure is now") as caught:
+        found = _renamed.renamed_names("tlnb.errors")("Failure")
+    assert found is errors.ConvergenceError
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.raises(AttributeError, match=r"'tlnb\.errors' has no attribute 'nothing'"):
+        _renamed.renamed_names("tlnb.errors")("nothing")
+
+
+def test_every_old_name_leads_somewhere():
+    for old, new in _renamed.MODULES.items():
+        with pytest.warns(DeprecationWarning):
+            assert importlib.import_module(old) is importlib.import_module(new)
+        sys.modules.pop(old)
+    for module, names in _renamed.NAMES.items():
+        for name, (home, new) in names.items():
+            with pytest.warns(DeprecationWarning):
+                old = getattr(importlib.import_module(module), name)
+            assert old is getattr(importlib.import_module(home), new)
