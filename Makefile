@@ -82,16 +82,16 @@ bench: $(INSTALLED)
 mutants: $(INSTALLED)
 	@$(ONE_THREAD) $(BIN)/python tools/mutants.py
 
-# A script continues where it was interrupted; those that finished since `make results` began are
+# A sweep continues where it was interrupted; chapters that finished since `make results` began are
 # marked, so that an interrupted `make results` continues too.
-RESULTS = $(patsubst tools/results_%.py,_build/results/%,$(wildcard tools/results_*.py))
+RESULTS = $(patsubst experiments/chapter_%.py,_build/results/%,$(wildcard experiments/chapter_*.py))
 results: $(RESULTS)
 	@rm -rf _build/results
 	@echo "Every stored result is in results/"
 
-_build/results/%: tools/results_%.py | $(INSTALLED)
+_build/results/%: experiments/chapter_%.py | $(INSTALLED)
 	@echo "Computing the results of chapter $* on every core (started again, it continues)"
-	@$(ONE_THREAD) $(BIN)/python $<
+	@$(ONE_THREAD) $(BIN)/python -m experiments $*
 	@mkdir -p $(@D) && touch $@
 
 repository: $(INSTALLED)

@@ -2,16 +2,16 @@
 
 A point is one draw of a pair of hidden manifolds: a source network, trained and tuned on source
 data, then the four protocols on the target at several numbers of examples, and the theory of its
-features. Interrupted, it continues where it was: python tools/results_13.py
+features.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
+from experiments.sweep import Sweep
 from tlnb import CorrelatedHiddenManifold, Task
 from tlnb.simulation.two_layer import (
     PROTOCOLS,
@@ -20,12 +20,9 @@ from tlnb.simulation.two_layer import (
     train_readout,
     train_two_layer,
 )
-from tlnb.sweeps import run_grid
 from tlnb.theory import glm
 from tlnb.theory.equivalence import analytic_covariates, covariance_error, measured_covariates
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
-COMMAND = "python tools/results_13.py"
 WIDTH, N0, D, N_SOURCE = 150, 300, 200, 3000
 EXAMPLES = [75, 150, 300, 600, 1200]
 SAMPLE_RATIOS = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
@@ -161,20 +158,18 @@ OVER |= {name: ["features", "sample_ratio"] for name in BY_RATIO}
 ROWS = {f"{kind}_{name}": ["examples"] for kind in ("angle", "theory") for name in COVARIATES}
 ROWS["simulated"] = ["examples"]
 SWEEPS = {
-    "protocols": (
+    "protocols": Sweep(
         protocols_point,
         {"overlap": [1.0, 0.8, 0.4], "draw": list(range(10))},
-        {"fixed": {"examples": EXAMPLES, "tuning": TUNING}, "dims": OVER},
+        seed=13,
+        fixed={"examples": EXAMPLES, "tuning": TUNING},
+        dims=OVER,
     ),
-    "covariances": (
+    "covariances": Sweep(
         covariances_point,
         {"way": list(WAYS), "draw": list(range(10))},
-        {"fixed": {"ways": WAYS, "examples": [75, 300, 1200]}, "dims": ROWS},
+        seed=13,
+        fixed={"ways": WAYS, "examples": [75, 300, 1200]},
+        dims=ROWS,
     ),
 }
-
-if __name__ == "__main__":
-    for name, (function, grid, more) in SWEEPS.items():
-        path = RESULTS / f"13_{name}.nc"
-        settings = more | {"seed": 13, "command": COMMAND, "recompute": True}
-        print(run_grid(function, grid, path=path, **settings))

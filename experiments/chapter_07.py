@@ -1,25 +1,19 @@
 """The sampled networks of chapter 07: makes results/07_*.nc.
 
 A point draws sources once and, around the same sources, targets at every coupling; it keeps means,
-Monte Carlo errors and R-hat. The theory is computed in the chapter. Interrupted, it continues where
-it was: python tools/results_07.py [teacher ...], by default every file.
+Monte Carlo errors and R-hat. The theory is computed in the chapter.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import xarray as xr
 
+from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.images import digits, transfer_tasks
 from tlnb.simulation import sample_posterior, sample_transfer, summary
-from tlnb.sweeps import run_grid
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
-COMMAND = "python tools/results_07.py"
 ON_TEACHER = {"temperature": 0.1, "couplings": [0, 0.5, 2, 10, 1e4, np.inf], "chains": 20}
 ON_DIGITS = {"temperature": 0.01, "couplings": [0, 0.3, 1, 10, np.inf], "chains": 6}
 # By width: the source's chains, which of their draws become sources, steps between target draws.
@@ -104,28 +98,19 @@ def chains_point(width: int, seed: int) -> dict[str, np.ndarray]:
 CASES = {"teacher": (ON_TEACHER, TEACHER_LENGTHS), "digits": (ON_DIGITS, DIGITS_LENGTHS)}
 
 
-def sweep(which: str, draw: list[int], width: list[int]) -> dict:
-    """Arguments of run_grid."""
+def of_transfer(which: str, draw: list[int], width: list[int]) -> Sweep:
+    """Sampled targets around shared sources, for these draws of the tasks and these widths."""
     on, lengths = CASES[which]
     fixed = on | {"which": which, "lengths": lengths, "targets": TARGETS}
-    return {"function": transfer_point, "grid": {"draw": draw, "width": width}, "fixed": fixed}
+    return Sweep(transfer_point, {"draw": draw, "width": width}, seed=7, fixed=fixed)
 
 
+ALONG_CHAINS = {name: ["chain", "step"] for name in ("order_parameter", "train_error")}
 SWEEPS = {
-    "digits": sweep("digits", [0], [50, 200, 500]),
-    "chains": {
-        "function": chains_point,
-        "grid": {"width": [50]},
-        "dims": {name: ["chain", "step"] for name in ("order_parameter", "train_error")},
-    },
-    "teacher": sweep("teacher", [0], [40, 80, 160]),
-    "draws": sweep("teacher", [1, 2], [40]),
-    "digits_again": sweep("digits", [1], [200]),
-    "draws_wide": sweep("teacher", [1], [160]),
+    "digits": of_transfer("digits", [0], [50, 200, 500]),
+    "chains": Sweep(chains_point, {"width": [50]}, seed=7, dims=ALONG_CHAINS),
+    "teacher": of_transfer("teacher", [0], [40, 80, 160]),
+    "draws": of_transfer("teacher", [1, 2], [40]),
+    "digits_again": of_transfer("digits", [1], [200]),
+    "draws_wide": of_transfer("teacher", [1], [160]),
 }
-
-if __name__ == "__main__":
-    for name in sys.argv[1:] or SWEEPS:
-        path = RESULTS / f"07_{name}.nc"
-        settings = SWEEPS[name] | {"seed": 7, "command": COMMAND, "recompute": True}
-        print(run_grid(path=path, **settings))

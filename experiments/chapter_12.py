@@ -1,27 +1,23 @@
 """Readouts fitted to hidden manifolds, beside the replica theory: makes results/12_*.nc.
 
 A draw is a manifold, a random first layer and a training set that grows with the sample ratio; the
-theory is that of the draw's own analytic covariances. Interrupted, it continues where it was:
-python tools/results_12.py
+theory is that of the draw's own analytic covariances.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from xarray import Dataset
 
+from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.manifold import CorrelatedHiddenManifold
 from tlnb.simulation.two_layer import TwoLayerNetwork, train_readout
-from tlnb.sweeps import run_grid
 from tlnb.theory.equivalence import analytic_covariates
 from tlnb.theory.glm import learning_curve, solve
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
-COMMAND = "python tools/results_12.py"
 RATIOS = [0.5, 1.0, 2.0, 4.0, 8.0]
 LOSSES = {"loss": ["square", "logistic", "hinge"], "regularization": [0.1]}
 DRAWS = {36: 240, 75: 240, 150: 60, 300: 30}
@@ -94,11 +90,12 @@ def descent(
     return Dataset({name: ("width", x) for name, x in columns}, coords={"width": widths})
 
 
-if __name__ == "__main__":
-    given = {"seed": 12, "command": COMMAND, "recompute": True}
-    for n_features, draws in DRAWS.items():
-        grid = {"n_features": [n_features], "draw": list(range(draws))} | LOSSES
-        fixed = {"ratios": RATIOS, "n_test": 10_000}
-        print(run_grid(fits, grid, path=RESULTS / f"12_{n_features}.nc", fixed=fixed, **given))
-    fixed = {"widths": WIDTHS, "n_examples": 300, "n_test": 5000, "weak": 1e-4}
-    print(run_grid(descent, DESCENT, path=RESULTS / "12_descent.nc", fixed=fixed, **given))
+def of_fits(n_features: int, draws: int) -> Sweep:
+    """Fits at every loss, for as many draws."""
+    grid = {"n_features": [n_features], "draw": list(range(draws))} | LOSSES
+    return Sweep(fits, grid, seed=12, fixed={"ratios": RATIOS, "n_test": 10_000})
+
+
+ONE_TRAINING_SET = {"widths": WIDTHS, "n_examples": 300, "n_test": 5000, "weak": 1e-4}
+SWEEPS = {str(n_features): of_fits(n_features, draws) for n_features, draws in DRAWS.items()}
+SWEEPS |= {"descent": Sweep(descent, DESCENT, seed=12, fixed=ONE_TRAINING_SET)}

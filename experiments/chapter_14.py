@@ -2,17 +2,17 @@
 
 Theory: transferred and random features on several draws of the manifold, at the best
 regularisation. Simulation: networks from scratch, and all four protocols at spots near the
-borders. Interrupted, it continues where it was: python tools/results_14.py
+borders.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from xarray import Dataset
 
+from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.manifold import CorrelatedHiddenManifold
 from tlnb.simulation.two_layer import (
@@ -21,12 +21,9 @@ from tlnb.simulation.two_layer import (
     compare_protocols,
     train_two_layer,
 )
-from tlnb.sweeps import run_grid
 from tlnb.theory.equivalence import analytic_covariates
 from tlnb.theory.glm import GaussianCovariates, learning_curve
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
-COMMAND = "python tools/results_14.py"
 N0, D = 200, 100
 SOURCE = {"size": 2000, "width": 100, "penalty": 0.3}
 KNOBS = ["teacher_overlap", "feature_overlap", "replaced_fraction", "target_latent_dim"]
@@ -143,7 +140,7 @@ def scratch_point(draw: int, target_latent_dim: int, examples: int, width: int) 
     return {"test_error": simulated(draw, ["2L"], examples, width, **knob)["2L"]}
 
 
-ONE = {"fixed": {"values": VALUES, "ratios": SAMPLE_RATIOS, "source": SOURCE}}
+DIAGRAM = {"values": VALUES, "ratios": SAMPLE_RATIOS, "source": SOURCE}
 WAYS = {
     "250 examples": SOURCE | {"size": 250},
     "1000 examples": SOURCE | {"size": 1000},
@@ -158,27 +155,31 @@ OF_SOURCES = {"ways": WAYS, "overlaps": np.linspace(0, 1, 9).tolist()}
 OF_SOURCES |= {"examples": [25, 50, 100, 200, 400, 800]}
 DRAWS = list(range(12))
 SWEEPS = {
-    "theory": (
+    "theory": Sweep(
         theory_point,
         {"draw": DRAWS[:4], "features": ["TF"], "knob": KNOBS, "place": range(30)},
-        ONE,
+        seed=14,
+        fixed=DIAGRAM,
     ),
-    "random": (
+    "random": Sweep(
         theory_point,
         {"draw": DRAWS[:4], "features": ["RF"], "knob": KNOBS[3:], "place": range(30)},
-        ONE,
+        seed=14,
+        fixed=DIAGRAM,
     ),
-    "spots": (
+    "spots": Sweep(
         spot_point,
         {"draw": DRAWS, "knob": KNOBS, "place": range(4)},
-        {"fixed": {"values": SPOTS, "ratio": SPOT_RATIO}},
+        seed=14,
+        fixed={"values": SPOTS, "ratio": SPOT_RATIO},
     ),
-    "unrelated": (
+    "unrelated": Sweep(
         spot_point,
         {"draw": DRAWS, "knob": KNOBS[:3], "place": [0], "ratio": [0.5, SPOT_RATIO]},
-        {"fixed": {"values": UNRELATED}},
+        seed=14,
+        fixed={"values": UNRELATED},
     ),
-    "scratch": (
+    "scratch": Sweep(
         scratch_point,
         {
             "draw": DRAWS[:10],
@@ -186,27 +187,18 @@ SWEEPS = {
             "examples": [25, 50, 100, 200, 400, 800],
             "width": [100],
         },
-        {},
+        seed=14,
     ),
-    "widths": (
+    "widths": Sweep(
         scratch_point,
-        {
-            "draw": DRAWS,
-            "target_latent_dim": [100],
-            "examples": [50, 200],
-            "width": [50, 200],
-        },
-        {},
+        {"draw": DRAWS, "target_latent_dim": [100], "examples": [50, 200], "width": [50, 200]},
+        seed=14,
     ),
-    "sources": (
+    "sources": Sweep(
         source_point,
         {"draw": DRAWS[:4], "way": list(WAYS), "place": range(9)},
-        {"fixed": OF_SOURCES, "dims": {"test_error": ["examples"]}},
+        seed=14,
+        fixed=OF_SOURCES,
+        dims={"test_error": ["examples"]},
     ),
 }
-
-if __name__ == "__main__":
-    for name, (function, grid, more) in SWEEPS.items():
-        path = RESULTS / f"14_{name}.nc"
-        settings = more | {"seed": 14, "command": COMMAND, "recompute": True}
-        print(run_grid(function, grid, path=path, **settings))

@@ -1,23 +1,18 @@
 """Theory against sampling as the width grows, for chapter 04: makes results/04_widths.nc.
 
 Draws of one task at fixed P/N1 = 1.5 and N0/N1 = 0.5; on each the saddle point, the process of
-infinite width, and networks drawn from the posterior. Interrupted, it continues where it was:
-python tools/results_04.py
+infinite width, and networks drawn from the posterior.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
+from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.simulation import sample_posterior, summary
-from tlnb.sweeps import run_grid
 from tlnb.theory import proportional
 
-PATH = Path(__file__).resolve().parent.parent / "results" / "04_widths.nc"
-COMMAND = "python tools/results_04.py"
 QUANTITIES = ["order_parameter", "train_error", "test_error"]
 # Draws kept of each chain: fewer where a draw costs more, the difference being smaller there too.
 KEPT = {10: 1000, 20: 1000, 40: 600, 80: 300, 160: 150}
@@ -51,7 +46,5 @@ def compare(
     return found | {name: table[name].to_numpy() for name in ("mean", "mcse", "ess", "r_hat")}
 
 
-if __name__ == "__main__":
-    dims = {name: ["quantity"] for name in ("theory", "infinite", "mean", "mcse", "ess", "r_hat")}
-    given = {"fixed": FIXED, "dims": dims, "command": COMMAND}
-    print(run_grid(compare, GRID, path=PATH, seed=4, recompute=True, **given))
+DIMS = {name: ["quantity"] for name in ("theory", "infinite", "mean", "mcse", "ess", "r_hat")}
+SWEEPS = {"widths": Sweep(compare, GRID, seed=4, fixed=FIXED, dims=DIMS)}

@@ -2,16 +2,14 @@
 
 A draw is a split of the images, a choice of the classes to exchange and the start of every
 training; the theory of its readouts is computed here, because it comes with the networks.
-Interrupted, it continues where it was: python tools/results_15.py
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from scipy.special import ndtr
 
+from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.images import digits, transfer_tasks
 from tlnb.data.manifold import CorrelatedHiddenManifold
@@ -21,12 +19,9 @@ from tlnb.simulation.two_layer import (
     train_readout,
     train_two_layer,
 )
-from tlnb.sweeps import run_grid
 from tlnb.theory import glm
 from tlnb.theory.equivalence import measured_covariates
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
-COMMAND = "python tools/results_15.py"
 WIDTH = 64
 SAMPLE_RATIOS = [0.25, 0.5, 1.0, 2.0, 4.0]
 QUESTION = "0,1,2,3,4|5,6,7,8,9"
@@ -186,24 +181,23 @@ THEORY = by_ratio("mean_square", "wrong", "regularization")
 NAMES = [f"simulated_{name}{end}" for name in ("mean_square", "wrong") for end in ("", "_error")]
 DRAWS = list(range(12))
 SWEEPS = {
-    "digits": (digits_point, {"draw": DRAWS, "relation": RELATIONS}),
-    "synthetic": (
+    "digits": Sweep(
+        digits_point,
+        {"draw": DRAWS, "relation": RELATIONS},
+        seed=15,
+        fixed={"reps": 40},
+        dims=THEORY | by_ratio(*NAMES),
+    ),
+    "synthetic": Sweep(
         synthetic_point,
         {"draw": DRAWS, "relation": RELATIONS, "latent_dim": [20, 24, 28]},
+        seed=15,
+        dims=THEORY,
     ),
-    "protocols": (
+    "protocols": Sweep(
         protocols_point,
         {"draw": DRAWS, "sample_ratio": SAMPLE_RATIOS, "loss": ["square", "logistic"]},
+        seed=15,
+        dims={name: ["relation", "protocol"] for name in ("mean_loss", "wrong")},
     ),
 }
-MORE = {
-    "digits": {"fixed": {"reps": 40}, "dims": THEORY | by_ratio(*NAMES)},
-    "synthetic": {"dims": THEORY},
-    "protocols": {"dims": {name: ["relation", "protocol"] for name in ("mean_loss", "wrong")}},
-}
-
-if __name__ == "__main__":
-    for name, (function, grid) in SWEEPS.items():
-        path = RESULTS / f"15_{name}.nc"
-        settings = MORE[name] | {"path": path, "seed": 15, "command": COMMAND}
-        print(run_grid(function, grid, recompute=True, **settings))
