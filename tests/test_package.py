@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
-import io
 import os
 import pkgutil
 import runpy
 import shutil
 import subprocess
 import sys
-import tokenize
 import zipfile
 from pathlib import Path
 
@@ -117,28 +114,6 @@ def test_every_public_name_has_a_docstring():
     assert not missing
 
 
-def _lines_of_code(path: Path) -> int:
-    """Lines that hold more than a comment or a docstring."""
-    text = path.read_text(encoding="utf8")
-    lines = set()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING):
-            lines.update(range(token.start[0], token.end[0] + 1))
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, documented) and ast.get_docstring(node):
-            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
-    return len(lines)
-
-
 def test_every_mutant_stands_once():
     for mutant in runpy.run_path(str(ROOT / "tools" / "mutants.py"))["MUTANTS"]:
         assert (ROOT / mutant.file).read_text(encoding="utf8").count(mutant.old) == 1, mutant.what
-
-
-def test_package_stays_small():
-    """Small is a feature: under 4,450 lines of code, docstrings and comments not counted.
-
-    3,550 for the proportional theory with its samplers, 900 for hidden manifolds and readouts.
-    """
-    assert sum(map(_lines_of_code, (ROOT / "tlnb").rglob("*.py"))) < 4450
