@@ -42,3 +42,12 @@ def linear_teachers(
         X = rng.standard_normal((n, n_features))
         tasks.append(Task(X, X @ teacher / np.linalg.norm(teacher)))
     return tuple(tasks)
+
+
+def noisy_teacher(P: int = 12, N0: int = 5, n_test: int = 4, seed: int = 0) -> tuple[Task, Task]:
+    """Training and test task: Gaussian inputs, a linear teacher, noise on the training labels."""
+    rng = np.random.default_rng(seed)
+    X, X_0 = rng.standard_normal((P, N0)), rng.standard_normal((n_test, N0))
+    teacher = rng.standard_normal(N0) / np.sqrt(N0)
+    noise = 0.3 * rng.standard_normal(P)
+    return Task(X, 1.3 * (X @ teacher) + noise), Task(X_0, X_0 @ teacher)

@@ -94,13 +94,27 @@ def check_labels(y: ArrayLike, n_examples: int, name: str = "y") -> NDArray[np.f
     return array
 
 
-def check_rng(name: str, value: object) -> np.random.Generator:
-    """Return the Generator that ``value`` is or seeds; None seeds it with fresh entropy."""
+def check_rng(name: str, value: object, purpose: str = "") -> np.random.Generator:
+    """Return the Generator that ``value`` is or seeds; None seeds it with fresh entropy.
+
+    An integer seeds one stream for each ``purpose``: two functions that are given the same integer
+    and say what for share no random numbers.
+    """
     try:
+        if purpose and isinstance(value, Integral):
+            key = tuple(purpose.encode())
+            return np.random.default_rng(np.random.SeedSequence(int(value), spawn_key=key))
         return np.random.default_rng(value)
     except (TypeError, ValueError) as error:
         allowed = "an integer >= 0 or a Generator"
         raise type(error)(f"{name} must be {allowed}, got {value!r}") from None
+
+
+def check_seed(name: str, value: object) -> int:
+    """Return the seed that ``value`` is, or draw one from it if it is a Generator."""
+    if isinstance(value, np.random.Generator):
+        return int(value.integers(2**63))
+    return check_count(name, value, least=0)
 
 
 def read_only(values: ArrayLike) -> NDArray:

@@ -1,136 +1,36 @@
-r"""Two-layer networks trained on data, and what of a source they hand on to a target.
+r"""Training of both layers of a network, or of its readout alone.
 
-f(x) = K^(-1/2) Σ_k a_k [σ(w_k·x/sqrt(N0)) - μ_k], with first layer W (K, N0), readout a (K,) and
-feature means μ (K,), zero unless asked for. Both layers are trained by minimising
+Both layers are trained by minimising
 
     Σ_μ ℓ(y_μ, f(x_μ)) + (λ/2) (‖a‖² + ‖W‖²),   ℓ = log(1 + e^(-yf)) or ½ (y - f)²,
 
 or the readout alone, a convex problem, by Σ_μ ℓ + (λ/2)‖a‖²: the objective of the replica theory.
-There the features are centred. Those of an odd σ on symmetric inputs are; for others,
-`TwoLayerNetwork.centred` subtracts their mean over unlabelled inputs. No intercept is ever fitted.
-
-Four protocols on a target, as in Gerace et al. (2022): TF, the source's first layer and a new
-readout; RF, a random first layer; 2L, both layers trained from scratch; fTF, both layers trained
-from the network of TF.
+No intercept is ever fitted.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from tlnb.activations import Activation, get_activation
-from tlnb.data.task import Task, check_task
+from tlnb._renamed import renamed_arguments
+from tlnb.activations import Activation
+from tlnb.data.task import Task
 from tlnb.errors import ConvergenceError
-from tlnb.validation import (
-    check_choice,
-    check_count,
-    check_inputs,
-    check_labels,
-    check_positive,
-    check_rng,
-    read_only,
-)
+from tlnb.networks.losses import LOSSES, check_labels_for
+from tlnb.networks.two_layer import TwoLayerNetwork, check_network
+from tlnb.validation import check_choice, check_count, check_positive, check_seed
 
 Array = NDArray[np.float64]
-PROTOCOLS = ("TF", "RF", "2L", "fTF")
-TRAINING = ("optimizer", "batch_size", "epochs", "tolerance", "patience", "restarts", "progress")
 DIVERGED = "diverged; lower learning_rate (Adam), or scale inputs and labels to order 1"
-LOSSES = {  # ℓ and its derivative in f
-    "logistic": lambda y, f: (np.logaddexp(0, -y * f), -y * expit(-y * f)),
-    "square": lambda y, f: (0.5 * (y - f) ** 2, f - y),
-    "hinge": lambda y, f: (np.maximum(0, 1 - y * f), np.where(y * f < 1, -y, 0.0)),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class TwoLayerNetwork:
-    """f(x) = K^(-1/2) Σ_k a_k [σ(w_k·x/sqrt(N0)) - μ_k]; its arrays are read-only copies.
-
-    Parameters
-    ----------
-    first_layer : array of shape (K, N0)
-    readout : array of shape (K,), optional
-        Zero by default.
-    activation : str, Activation or callable
-    feature_mean : array of shape (K,), optional
-        μ, subtracted from the features; zero by default.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For wrong shapes, values that are not finite, an unknown activation.
-    """
-
-    first_layer: Array
-    readout: Array | None = None
-    activation: str | Activation | Callable = "erf"
-    feature_mean: Array | None = None
-
-    def __post_init__(self) -> None:
-        W = check_inputs(self.first_layer, "first_layer")
-        object.__setattr__(self, "first_layer", read_only(W))
-        object.__setattr__(self, "activation", get_activation(self.activation))
-        for name in ("readout", "feature_mean"):
-            value = getattr(self, name)
-            value = np.zeros(len(W)) if value is None else check_labels(value, len(W), name)
-            object.__setattr__(self, name, read_only(value))
-
-    @classmethod
-    def random(
-        cls,
-        width: int,
-        n_features: int,
-        *,
-        activation: str | Activation | Callable = "erf",
-        seed: int | np.random.SeedSequence | np.random.Generator,
-    ) -> TwoLayerNetwork:
-        """Return a network of standard normal weights in both layers."""
-        K, N0 = check_count("width", width), check_count("n_features", n_features)
-        rng = check_rng("seed", seed)
-        return cls(rng.standard_normal((K, N0)), rng.standard_normal(K), activation)
-
-    @property
-    def width(self) -> int:
-        """K, the number of hidden units."""
-        return len(self.first_layer)
-
-    def features(self, X: ArrayLike) -> Array:
-        """σ(X Wᵀ/sqrt(N0)) - μ of shape (n, K) at inputs ``X`` (n, N0)."""
-        N0 = self.first_layer.shape[1]
-        X = check_inputs(X, n_features=N0)
-        return self.activation(X @ self.first_layer.T / np.sqrt(N0)) - self.feature_mean
-
-    def __call__(self, X: ArrayLike) -> Array:
-        return self.features(X) @ self.readout / np.sqrt(self.width)
-
-    def centred(self, X: ArrayLike) -> TwoLayerNetwork:
-        """Return the network whose features have mean zero over the inputs ``X`` (n, N0)."""
-        return replace(self, feature_mean=self.feature_mean + self.features(X).mean(0))
-
-    def loss(self, task: Task, loss: str = "logistic") -> float:
-        """Return the mean loss of an example, without the penalty."""
-        check_choice("loss", loss, LOSSES)
-        _check_task("task", task, loss, classes=1)
-        return float(LOSSES[loss](task.y, self(task.X))[0].mean())
-
-    def error(self, task: Task) -> float:
-        """Return the fraction of wrong signs if the labels are ±1, else the mean square error."""
-        f = self(check_task("task", task).X)
-        if _is_binary(task.y):
-            return float((task.y * f <= 0).mean())
-        return float(((task.y - f) ** 2).mean())
 
 
 class TrainedNetwork(NamedTuple):
@@ -154,15 +54,6 @@ class TrainedNetwork(NamedTuple):
     converged: bool
 
 
-class Protocol(NamedTuple):
-    """What a protocol arrived at: the network with the least validation error of its candidates."""
-
-    network: TwoLayerNetwork
-    regularization: float
-    learning_rate: float  # NaN where there is none
-    validation_error: float
-
-
 class Objective:
     """Σ_μ ℓ(y_μ, f(x_μ)) + (λ/2)(‖a‖² + ‖W‖²) with its gradient, at flat parameters (W, a)."""
 
@@ -182,12 +73,13 @@ class Objective:
         readout, scale = a / np.sqrt(K), len(self.y) / len(y)
         h = X @ W.T
         U = self.network.activation(h) - self.network.feature_mean
-        losses, slope = LOSSES[self.loss](y, U @ readout)
+        f, loss = U @ readout, LOSSES[self.loss]
+        slope = loss.slope(y, f)
         back = self.network.activation.derivative(h) * slope[:, None]
         gradient = self.penalty * parameters
         gradient[:-K] += (scale * readout[:, None] * (back.T @ X)).ravel()
         gradient[-K:] += scale / np.sqrt(K) * (slope @ U)
-        value = scale * losses.sum() + 0.5 * self.penalty * (parameters @ parameters)
+        value = scale * loss(y, f).sum() + 0.5 * self.penalty * (parameters @ parameters)
         return value, gradient
 
 
@@ -218,6 +110,7 @@ class _Watch:
         return self.validation is None or epoch - self.best_epoch < self.patience
 
 
+@renamed_arguments(seed="rng")
 def train_two_layer(
     task: Task,
     *,
@@ -234,7 +127,7 @@ def train_two_layer(
     patience: int = 20,
     initial: TwoLayerNetwork | None = None,
     restarts: int = 1,
-    seed: int = 0,
+    rng: int | np.random.Generator = 0,
     progress: bool = False,
 ) -> TrainedNetwork:
     """Train both layers on ``task``.
@@ -259,6 +152,8 @@ def train_two_layer(
         Start from this network: fine-tuning. Its activation and feature means stay.
     restarts : int
         Trainings from independent starts (with Adam: and shuffles); the best one is returned.
+    rng : int or Generator
+        Of starts and shuffles.
 
     Raises
     ------
@@ -269,20 +164,21 @@ def train_two_layer(
     """
     check_choice("loss", loss, ("logistic", "square"))
     check_choice("optimizer", optimizer, ("lbfgs", "adam"))
-    _check_task("task", task, loss, None if initial is None else _inputs_of("initial", initial))
+    n_features = None if initial is None else check_network("initial", initial).n_features
+    check_labels_for("task", task, loss, n_features)
     if validation is not None:
-        _check_task("validation", validation, loss, task.n_features, classes=1)
+        check_labels_for("validation", validation, loss, task.n_features, classes=1)
     penalty = check_positive("regularization", regularization)
     rate = check_positive("learning_rate", learning_rate)
     size, epochs = check_count("batch_size", batch_size), check_count("epochs", epochs)
     tolerance, patience = check_positive("tolerance", tolerance), check_count("patience", patience)
-    seed, restarts = check_count("seed", seed, least=0), check_count("restarts", restarts)
+    seed, restarts = check_seed("rng", rng), check_count("restarts", restarts)
     watches = []
     with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):
         for restart in range(restarts):
             # A key of its own: no stream of data that are drawn with the same seed.
-            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(restart, 2)))
-            options = {"activation": activation, "seed": rng}
+            own = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(restart, 2)))
+            options = {"activation": activation, "rng": own}
             start = initial or TwoLayerNetwork.random(width, task.n_features, **options)
             objective = Objective(start, task, loss, penalty)
             x = np.append(start.first_layer, start.readout)
@@ -291,7 +187,7 @@ def train_two_layer(
                 if optimizer == "lbfgs":
                     _lbfgs(objective, x, watches[-1], epochs, tolerance)
                 else:
-                    _adam(objective, x, watches[-1], epochs, rate, size, rng)
+                    _adam(objective, x, watches[-1], epochs, rate, size, own)
         watch = min(watches, key=lambda watch: watch.best_score)
         value, gradient = watch.objective(watch.best)
     network, slope = watch.objective.unpack(watch.best), float(abs(gradient).max())
@@ -358,7 +254,7 @@ def train_readout(
     from sklearn.svm import LinearSVC
 
     check_choice("loss", loss, LOSSES)
-    _check_task("task", task, loss, _inputs_of("network", network))
+    check_labels_for("task", task, loss, check_network("network", network).n_features)
     penalty = check_positive("regularization", regularization)
     options = {"fit_intercept": False, "random_state": 0}
     if loss == "logistic":
@@ -375,103 +271,3 @@ def train_readout(
         advice = "raise regularization, or use loss='square'"
         raise ConvergenceError(f"readout at regularization={penalty:g}: {messages[0]}; {advice}")
     return replace(network, readout=model.coef_.ravel())
-
-
-def compare_protocols(
-    source: TwoLayerNetwork,
-    target: Task,
-    validation: Task,
-    *,
-    protocols: Sequence[str] = PROTOCOLS,
-    loss: str = "logistic",
-    regularizations: Sequence[float] = (0.01, 0.1, 0.3, 1.0, 10.0),
-    learning_rates: Sequence[float] = (0.003, 0.03),
-    readout_regularizations: Sequence[float] | None = None,
-    centre_on: ArrayLike | None = None,
-    seed: int = 0,
-    **training,
-) -> dict[str, Protocol]:
-    """Train the target by each protocol, every one tuned on the validation task.
-
-    Of each protocol the candidate with the least validation error is kept: one for each
-    regularisation, and with ``optimizer="adam"`` and both layers trained for each learning rate
-    too. Trainings of both layers stop early on the validation task.
-
-    Parameters
-    ----------
-    source : TwoLayerNetwork
-        The network trained on the source. RF and 2L have its width and activation.
-    protocols : sequence of "TF", "RF", "2L", "fTF"
-    regularizations, learning_rates, readout_regularizations : sequence of float
-        The candidates, each > 0. Of readouts, which are cheap, it may be a longer list; None: the
-        same.
-    centre_on : array of shape (n, N0), optional
-        Unlabelled inputs over which the features of TF and RF are centred.
-    seed : int
-        Of the random first layer and of the starts.
-    training
-        Of `train_two_layer`, for 2L and fTF: optimizer, batch_size, epochs, tolerance, patience,
-        restarts, progress.
-
-    Raises
-    ------
-    ValueError, TypeError, ConvergenceError
-        As of `train_readout` and `train_two_layer`; of a divergence only if every candidate of
-        a protocol diverges.
-    """
-    if unknown := set(training) - set(TRAINING):
-        raise TypeError(f"training must be among {', '.join(TRAINING)}, got {sorted(unknown)}")
-    _check_task("target", target, loss, _inputs_of("source", source))
-    _check_task("validation", validation, loss, target.n_features, classes=1)
-    for protocol in protocols:
-        check_choice("protocols", protocol, PROTOCOLS)
-    of_readouts = regularizations if readout_regularizations is None else readout_regularizations
-    if not (len(regularizations) and len(of_readouts) and len(learning_rates)):
-        raise ValueError("regularizations and learning_rates must hold a candidate, got none")
-    states = np.random.SeedSequence(check_count("seed", seed, least=0)).generate_state(2)
-    fixed = {"width": source.width, "activation": source.activation}
-    random = TwoLayerNetwork.random(**fixed, n_features=target.n_features, seed=int(states[0]))
-    frozen = {"TF": source, "RF": random}
-    if centre_on is not None:
-        frozen = {name: network.centred(centre_on) for name, network in frozen.items()}
-    fixed |= {"validation": validation, "seed": int(states[1])} | training
-    found: dict[str, Protocol] = {}
-    for protocol in dict.fromkeys([*(["TF"] if "fTF" in protocols else []), *protocols]):
-        start = found["TF"].network if protocol == "fTF" else None
-        adam = protocol not in frozen and training.get("optimizer") == "adam"
-        penalties = of_readouts if protocol in frozen else regularizations
-        candidates = []
-        for penalty, rate in product(penalties, learning_rates if adam else [np.nan]):
-            options = {"regularization": penalty, "loss": loss}
-            with suppress(ConvergenceError):
-                if protocol in frozen:
-                    network = train_readout(frozen[protocol], target, **options)
-                else:
-                    options |= fixed | ({"learning_rate": rate} if adam else {})
-                    network = train_two_layer(target, initial=start, **options).network
-                errors = network.error(validation), network.loss(validation, loss)
-                candidates.append((*errors, Protocol(network, penalty, rate, errors[0])))
-        if not candidates:
-            raise ConvergenceError(f"no candidate of protocol {protocol} converged")
-        found[protocol] = min(candidates, key=lambda candidate: candidate[:2])[2]
-    return {protocol: found[protocol] for protocol in protocols}
-
-
-def _is_binary(y: Array) -> bool:
-    return bool((abs(y) == 1).all())
-
-
-def _check_task(
-    name: str, task: object, loss: str, n_features: int | None = None, classes: int = 2
-) -> None:
-    y = check_task(name, task, n_features).y
-    if loss != "square" and not _is_binary(y):
-        raise ValueError(f"{name}.y must hold labels ±1 for loss={loss!r}, got {y[:5]}")
-    if loss != "square" and len(np.unique(y)) < classes:
-        raise ValueError(f"{name}.y must hold labels of both classes, all are {y[0]:+g}")
-
-
-def _inputs_of(name: str, network: object) -> int:
-    if not isinstance(network, TwoLayerNetwork):
-        raise TypeError(f"{name} must be a TwoLayerNetwork, got {type(network).__name__}")
-    return network.first_layer.shape[1]

@@ -1,4 +1,4 @@
-r"""The network in numpy: forward pass, posteriors, and their exact gradients.
+r"""Likelihoods of a network's weights with their exact gradients, readouts integrated out or not.
 
 f(x) = N1^(-1/2) Σ_i v_i σ(w_i·x/sqrt(N0)), for many chains at once: hidden weights W of shape
 (C, N1, N0), readouts v (C, N1). With the features Φ = σ(X Wᵀ/sqrt(N0)), (P, N1) for each chain, the
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk, dtrsm
 from scipy.linalg.lapack import dpotrf, dpotrs
 
+from tlnb._renamed import renamed_names
 from tlnb.activations import Activation
 from tlnb.data.task import Task
 
@@ -31,8 +32,20 @@ IN_CACHE = 2**16  # numbers in one array of a group of chains
 
 
 @dataclass(frozen=True)
-class Network:
-    """A network on one task: data, activation, width, temperature and readout precision."""
+class NetworkLikelihood:
+    """What the weights of networks are judged by on one task, for many networks at once.
+
+    Parameters
+    ----------
+    task : Task
+        Inputs (P, N0) and labels (P,).
+    activation : Activation
+        σ, with a derivative.
+    width : int
+        N1.
+    temperature, readout_precision : float
+        T and λ1.
+    """
 
     task: Task
     activation: Activation
@@ -58,16 +71,16 @@ class Network:
         log_likelihood, gradient = np.empty(len(W)), np.empty(W.shape)
         X = self._scaled_inputs
         for part in self._groups(len(W)):
-            h = self.preactivations(W[part]) if self._wide else np.matmul(W[part], X.T)
+            h = self.preactivations(W[part]) if self.wide else np.matmul(W[part], X.T)
             A = self.activation(h)
-            log_likelihood[part], alpha, solved = self._fit(A)
+            log_likelihood[part], alpha, solved = self.fit(A)
             # c dL/dΦ = α αᵀΦ - (T + K̂)⁻¹Φ, its negative here
-            if self._wide:
+            if self.wide:
                 solved -= alpha[:, :, None] * np.matmul(alpha[:, None, :], A)
             else:
                 solved -= np.matmul(A, alpha[:, :, None]) * alpha[:, None, :]
             solved *= self.activation.derivative(h)
-            np.matmul(solved.swapaxes(1, 2) if self._wide else solved, X, out=gradient[part])
+            np.matmul(solved.swapaxes(1, 2) if self.wide else solved, X, out=gradient[part])
         gradient /= -(self.readout_precision * self.width)
         return log_likelihood, gradient
 
@@ -104,10 +117,11 @@ class Network:
         return (slice(c, min(c + size, chains)) for c in range(0, chains, size))
 
     @property
-    def _wide(self) -> bool:
+    def wide(self) -> bool:
+        """Whether the smaller matrix is P × P: no more examples than units."""
         return self.task.n_examples <= self.width
 
-    def _fit(self, A: Array) -> tuple[Array, Array, Array]:
+    def fit(self, A: Array) -> tuple[Array, Array, Array]:
         """L (C,), α = (T + K̂)⁻¹y (C, P) and c M⁻¹A in the shape of ``A`` (C, rows, columns)."""
         T, c, y = self.temperature, self.readout_precision * self.width, self.task.y
         P, rows = len(y), A.shape[1]
@@ -120,11 +134,11 @@ class Network:
             M.flat[:: rows + 1] += c * T
             L, info = dpotrf(M, lower=True, clean=False, overwrite_a=True)
             diagonal[i] = L.diagonal() if info == 0 else np.nan
-            if self._wide:
+            if self.wide:
                 alpha[i] = dpotrs(L, y, lower=True)[0]
             dtrsm(1.0, L, columns, side=1, lower=1, trans_a=1, overwrite_b=1)
             dtrsm(c, L, columns, side=1, lower=1, overwrite_b=1)
-        if self._wide:
+        if self.wide:
             alpha *= c
         else:
             alpha = (y - np.matmul((A @ y)[:, None, :], solved)[:, 0] / c) / T
@@ -139,13 +153,13 @@ class Readouts:
     chains, and averages of shape (...).
     """
 
-    def __init__(self, network: Network, Phi: Array) -> None:
+    def __init__(self, network: NetworkLikelihood, Phi: Array) -> None:
         self.network, self.Phi = network, Phi
         self.scale = network.readout_precision * network.width
         chains = Phi.reshape(-1, *Phi.shape[-2:])
-        _, alpha, solved = network._fit(chains if network._wide else chains.swapaxes(1, 2))
+        _, alpha, solved = network.fit(chains if network.wide else chains.swapaxes(1, 2))
         self.alpha = alpha.reshape(Phi.shape[:-1])
-        self.solved = (solved if network._wide else solved.swapaxes(1, 2)).reshape(Phi.shape)
+        self.solved = (solved if network.wide else solved.swapaxes(1, 2)).reshape(Phi.shape)
         self.mean = np.matmul(self.alpha[..., None, :], Phi)[..., 0, :] / (
             network.readout_precision * np.sqrt(network.width)
         )
@@ -174,7 +188,7 @@ class Readouts:
         return mean, np.maximum(prior - known, 0.0)
 
 
-def draw_readouts(network: Network, W: Array, rng: np.random.Generator) -> Array:
+def draw_readouts(network: NetworkLikelihood, W: Array, rng: np.random.Generator) -> Array:
     """Readouts of shape (C, N1) drawn from their law given the hidden weights.
 
     By a draw (v, noise) from the prior, corrected by the observed residual (Matheron's rule).
@@ -187,3 +201,6 @@ def draw_readouts(network: Network, W: Array, rng: np.random.Generator) -> Array
     solved = network.readouts(Phi).solved
     v += np.matmul(residual[:, None, :], solved)[:, 0] / (network.readout_precision * np.sqrt(N1))
     return v
+
+
+__getattr__ = renamed_names(__name__)

@@ -9,13 +9,8 @@ from scipy.special import erf
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from tlnb import Activation, ConvergenceError, CorrelatedHiddenManifold, Task
-from tlnb.simulation.two_layer import (
-    Objective,
-    TwoLayerNetwork,
-    compare_protocols,
-    train_readout,
-    train_two_layer,
-)
+from tlnb.networks import TwoLayerNetwork, compare_protocols, train_readout, train_two_layer
+from tlnb.networks.training import Objective
 
 COMPLEX = {  # written anew, so that a complex step goes through
     "linear": lambda z: z,
@@ -38,7 +33,7 @@ def teacher_task(n, n_features=6, seed=0, teacher_seed=0):
 
 def small(activation="erf", seed=1, width=4, n=9):
     task = teacher_task(n, 3, seed)
-    network = TwoLayerNetwork.random(width, 3, activation=activation, seed=seed)
+    network = TwoLayerNetwork.random(width, 3, activation=activation, rng=seed)
     return task, network.centred(task.X[:5])
 
 
@@ -97,7 +92,7 @@ def test_network_computes_its_formula():
 
 def test_centred_features_have_mean_zero():
     X = np.random.default_rng(0).standard_normal((50, 3))
-    network = TwoLayerNetwork.random(4, 3, activation="relu", seed=0)
+    network = TwoLayerNetwork.random(4, 3, activation="relu", rng=0)
     assert abs(network.features(X).mean(0)).min() > 0.1
     np.testing.assert_allclose(network.centred(X).centred(X).features(X).mean(0), 0, atol=1e-15)
 
@@ -105,7 +100,7 @@ def test_centred_features_have_mean_zero():
 @pytest.mark.parametrize("loss", LOSS)
 @pytest.mark.parametrize("penalty", [1e-2, 0.3, 10.0])
 def test_readout_minimises_its_objective(loss, penalty):
-    task, network = teacher_task(60), TwoLayerNetwork.random(10, 6, seed=2)
+    task, network = teacher_task(60), TwoLayerNetwork.random(10, 6, rng=2)
     fitted = train_readout(network, task, regularization=penalty, loss=loss)
     U = network.features(task.X) / np.sqrt(10)
 
@@ -125,7 +120,7 @@ def test_readout_minimises_its_objective(loss, penalty):
 @pytest.mark.parametrize("loss", ["logistic", "square"])
 def test_training_from_frozen_features_is_scikit_learns(loss):
     """With one hidden unit for each input, held in place, only the readout would move."""
-    task, network = teacher_task(40), TwoLayerNetwork.random(8, 6, seed=2)
+    task, network = teacher_task(40), TwoLayerNetwork.random(8, 6, rng=2)
     U = network.features(task.X) / np.sqrt(8)
     model = {
         "logistic": LogisticRegression(C=1 / 0.2, fit_intercept=False, tol=1e-10, max_iter=5000),
@@ -142,7 +137,7 @@ def test_training_from_frozen_features_is_scikit_learns(loss):
 def test_lbfgs_reaches_a_stationary_point_and_stays(name, loss):
     task = teacher_task(40)
     options = dict(loss=loss, regularization=0.1, activation=name, epochs=3000)
-    trained = train_two_layer(task, width=5, seed=3, **options)
+    trained = train_two_layer(task, width=5, rng=3, **options)
     network, x = trained.network, flat(trained.network)
     assert trained.converged and trained.gradient <= 1e-5
     assert abs(Objective(network, task, loss, 0.1)(x)[1]).max() == trained.gradient
@@ -162,7 +157,7 @@ def test_lbfgs_reaches_a_stationary_point_and_stays(name, loss):
 def test_adam_and_lbfgs_agree_where_there_is_one_minimum_of_the_function():
     """Linear networks of enough width have no other minima of the objective, only symmetries."""
     task = teacher_task(40)
-    options = dict(width=8, activation="linear", regularization=1.0, seed=1)
+    options = dict(width=8, activation="linear", regularization=1.0, rng=1)
     exact = train_two_layer(task, epochs=3000, **options)
     found = train_two_layer(task, optimizer="adam", learning_rate=0.01, batch_size=40,
                             epochs=1500, **options)  # fmt: skip
@@ -182,7 +177,7 @@ def test_adam_and_lbfgs_agree_where_there_is_one_minimum_of_the_function():
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_early_stopping_keeps_the_best_network(optimizer):
     task, held_out = teacher_task(20, 10), teacher_task(300, 10, seed=1)
-    options = dict(width=15, regularization=1e-4, optimizer=optimizer, seed=0)
+    options = dict(width=15, regularization=1e-4, optimizer=optimizer, rng=0)
     options |= dict(learning_rate=0.03, batch_size=5, epochs=200)
     stopped = train_two_layer(task, validation=held_out, patience=10, **options)
     history = stopped.validation_history
@@ -205,8 +200,8 @@ def test_seeds_and_restarts(optimizer, validated):
     options |= dict(validation=held_out)
     scores = []
     for seed in range(4):
-        one, same = (train_two_layer(task, seed=seed, **options) for _ in range(2))
-        several = train_two_layer(task, seed=seed, restarts=4, **options)
+        one, same = (train_two_layer(task, rng=seed, **options) for _ in range(2))
+        several = train_two_layer(task, rng=seed, restarts=4, **options)
         np.testing.assert_array_equal(flat(one.network), flat(same.network))
         score = "validation_loss" if validated else "objective"
         assert getattr(several, score) <= getattr(one, score)
@@ -234,7 +229,7 @@ def transfer():
 @pytest.mark.parametrize("training", [{}, {"optimizer": "adam", "epochs": 20}])
 def test_protocols_are_tuned_and_keep_what_they_freeze(transfer, training):
     source, target, validation, test = transfer
-    options = dict(readout_regularizations=[0.01, 0.1, 1, 10], seed=4, **training)
+    options = dict(readout_regularizations=[0.01, 0.1, 1, 10], rng=4, **training)
     found = compare_protocols(source, target, validation, **options)
     assert list(found) == ["TF", "RF", "2L", "fTF"]
     for name, protocol in found.items():
@@ -271,7 +266,7 @@ def test_diverged_training_is_reported():
         train_two_layer(regression, loss="square", **options)
     with pytest.raises(ConvergenceError, match="lower learning_rate"):
         train_two_layer(task, **options | {"learning_rate": 100.0})
-    network = TwoLayerNetwork.random(5, 6, seed=0)
+    network = TwoLayerNetwork.random(5, 6, rng=0)
     options = dict(optimizer="adam", learning_rates=[1e200], protocols=["2L"], regularizations=[1])
     with pytest.raises(ConvergenceError, match="no candidate of protocol 2L"):
         compare_protocols(network, task, task, **options)
@@ -282,8 +277,8 @@ def test_diverged_training_is_reported():
 
 TASK = teacher_task(10, 3)
 ONE_CLASS, REAL = Task(TASK.X, np.ones(10)), Task(TASK.X, np.arange(10.0))
-NETWORK = TwoLayerNetwork.random(2, 3, seed=0)
-NETWORK_20 = TwoLayerNetwork.random(25, 20, seed=0)
+NETWORK = TwoLayerNetwork.random(2, 3, rng=0)
+NETWORK_20 = TwoLayerNetwork.random(25, 20, rng=0)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +291,7 @@ NETWORK_20 = TwoLayerNetwork.random(25, 20, seed=0)
         ({"batch_size": 0}, ValueError, "batch_size must be an integer >= 1, got 0"),
         ({"patience": 0}, ValueError, "patience"),
         ({"restarts": 0}, ValueError, "restarts"),
-        ({"seed": -1}, ValueError, "seed"),
+        ({"rng": -1}, ValueError, "rng"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate must be a number > 0, got 0.0"),
         ({"learning_rate": -1.0}, ValueError, "learning_rate"),
         ({"regularization": -0.1}, ValueError, "regularization must be a number > 0, got -0.1"),
@@ -306,7 +301,7 @@ NETWORK_20 = TwoLayerNetwork.random(25, 20, seed=0)
         ({"activation": "selu"}, ValueError, "activation must be one of"),
         ({"activation": Activation("cube", lambda z: z**3)}, TypeError, "'cube' has no derivative"),
         ({"initial": np.zeros((2, 3))}, TypeError, "initial must be a TwoLayer.*got ndarray"),
-        ({"initial": TwoLayerNetwork.random(2, 4, seed=0)}, ValueError, "N0 = 4 columns"),
+        ({"initial": TwoLayerNetwork.random(2, 4, rng=0)}, ValueError, "N0 = 4 columns"),
         ({"validation": teacher_task(5, 4)}, ValueError, "validation.X must have N0 = 3"),
         ({"validation": TASK.X}, TypeError, "validation must be a tlnb.Task"),
         ({"validation": REAL}, ValueError, "validation.y must hold labels ±1"),
@@ -349,7 +344,7 @@ def test_readout_refuses(change, error, match):
         ({"regularizations": [0.0]}, ValueError, "regularization must be a number > 0"),
         ({"readout_regularizations": [-1]}, ValueError, "regularization must be a number > 0"),
         ({"optimizer": "adam", "learning_rates": []}, ValueError, "learning_rates must"),
-        ({"seed": -1}, ValueError, "seed"),
+        ({"rng": -1}, ValueError, "rng"),
         ({"epochs": 0}, ValueError, "epochs"),
         ({"epoch": 3, "protocols": ["TF"]}, TypeError, r"training must be .* got \['epoch'\]"),
         ({"learning_rate": 0.1}, TypeError, r"training must be .* got \['learning_rate'\]"),
@@ -376,8 +371,8 @@ def test_networks_are_judged_on_tasks_of_their_kind():
     for judge in (NETWORK.loss, NETWORK.error):
         with pytest.raises(TypeError, match=r"task must be a tlnb\.Task, got ndarray"):
             judge(TASK.X)
-    with pytest.raises(ValueError, match="seed must be an integer >= 0 or a Generator, got -1"):
-        TwoLayerNetwork.random(2, 3, seed=-1)
+    with pytest.raises(ValueError, match="rng must be an integer >= 0 or a Generator, got -1"):
+        TwoLayerNetwork.random(2, 3, rng=-1)
 
 
 def test_networks_refuse_wrong_shapes():
@@ -404,8 +399,8 @@ def test_starts_share_no_randomness_with_a_manifold_of_the_same_seed():
     manifold = CorrelatedHiddenManifold(20, 30, random_state=5)
     task = manifold.sample_source(40, 5)
     for trained in (
-        train_two_layer(task, width=25, regularization=1e-9, epochs=1, seed=5).network,
-        compare_protocols(NETWORK_20, task, task, protocols=["RF"], seed=5)["RF"].network,
+        train_two_layer(task, width=25, regularization=1e-9, epochs=1, rng=5).network,
+        compare_protocols(NETWORK_20, task, task, protocols=["RF"], rng=5)["RF"].network,
     ):
         W = trained.first_layer
         for F in (manifold.F_source, manifold.F_target, task.X):

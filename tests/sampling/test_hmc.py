@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from tlnb.simulation.hmc import (
-    TARGET_ACCEPTANCE,
-    State,
-    StepSize,
-    energy,
-    exchange,
-    hmc,
-    langevin,
-    leapfrog,
-    start,
-)
+from tlnb.sampling.adaptation import TARGET_ACCEPTANCE, StepSize
+from tlnb.sampling.hmc import State, energy, hmc, init, langevin, leapfrog
+from tlnb.sampling.tempering import exchange
 
 SHAPE = (2, 3)  # of one position
 
@@ -51,7 +43,7 @@ def white_draws(rotate, step, *, chains=100, warmup=30, draws=150, seed=1):
     """Draws (draws, chains, d) from the Gaussian, whitened by its exact mean and covariance."""
     log_likelihood, mean, covariance = gaussian()
     rng = np.random.default_rng(seed)
-    state = start(rng.standard_normal((chains, *SHAPE)), log_likelihood)
+    state = init(rng.standard_normal((chains, *SHAPE)), log_likelihood)
     rows, acceptance = [], []
     for i in range(warmup + draws):
         angle = rng.uniform(0.5, 1.0) * np.pi / 2
@@ -84,7 +76,7 @@ def test_draws_of_a_wrong_gaussian_are_told_apart():
 def test_the_prior_is_moved_through_exactly():
     rng = np.random.default_rng(0)
     x, p = rng.standard_normal((2, 4, *SHAPE))
-    state = start(x, lambda position: (np.zeros(len(position)), np.zeros_like(position)))
+    state = init(x, lambda position: (np.zeros(len(position)), np.zeros_like(position)))
     end, arrived = leapfrog(state, p, lambda q: (np.zeros(4), 0 * q), step=0.7, steps=5)
     np.testing.assert_allclose(end.position, x * np.cos(3.5) + p * np.sin(3.5), atol=1e-14)
     np.testing.assert_allclose(energy(end, arrived), energy(state, p), rtol=1e-14)
@@ -94,7 +86,7 @@ def test_the_prior_is_moved_through_exactly():
 def test_motion_is_reversible_and_keeps_volume(rotate):
     rng = np.random.default_rng(0)
     x, p = 0.7 * rng.standard_normal((2, 3, *SHAPE))
-    begin = start(x, wavy)
+    begin = init(x, wavy)
     end, arrived = leapfrog(begin, p, wavy, step=0.2, steps=6, rotate=rotate)
     assert abs(end.position - x).max() > 0.3
     back, velocity = leapfrog(end, -arrived, wavy, step=0.2, steps=6, rotate=rotate)
@@ -103,7 +95,7 @@ def test_motion_is_reversible_and_keeps_volume(rotate):
 
     def flow(z):  # of many phase-space points at once
         q, v = z.reshape(len(z), 2, *SHAPE).swapaxes(0, 1)
-        state, out = leapfrog(start(q, wavy), v, wavy, step=0.2, steps=6, rotate=rotate)
+        state, out = leapfrog(init(q, wavy), v, wavy, step=0.2, steps=6, rotate=rotate)
         return np.concatenate([state.position.reshape(len(z), -1), out.reshape(len(z), -1)], 1)
 
     z, h = np.concatenate([x[0].ravel(), p[0].ravel()]), 1e-5
@@ -118,7 +110,7 @@ def test_motion_is_reversible_and_keeps_volume(rotate):
 def test_energy_and_position_errors_are_of_second_order(rotate):
     rng = np.random.default_rng(0)
     x, p = 0.7 * rng.standard_normal((2, 50, *SHAPE))
-    begin, numbers = start(x, wavy), 8 * 2 ** np.arange(5)
+    begin, numbers = init(x, wavy), 8 * 2 ** np.arange(5)
     runs = [leapfrog(begin, p, wavy, step=1.2 / n, steps=n, rotate=rotate) for n in numbers]
     drift = [abs(energy(*run) - energy(begin, p)).mean() for run in runs[:-1]]
     away = [abs(run[0].position - runs[-1][0].position).mean() for run in runs[:-2]]
@@ -138,7 +130,7 @@ def test_rotation_lets_the_step_be_independent_of_the_dimension():
 
         for rotate in loss:
             rng = np.random.default_rng(0)
-            state = start(rng.standard_normal((200, d)), first_only)
+            state = init(rng.standard_normal((200, d)), first_only)
             _, info = hmc(state, first_only, rng, step=0.4, angle=1.2, rotate=rotate)
             loss[rotate].append(1 - info.acceptance.mean())
     assert loss[True][1] < 1.5 * loss[True][0] < 0.1
@@ -157,7 +149,7 @@ def test_the_bias_of_langevin_is_of_second_order_in_the_step(precision):
     steps = np.array([0.4, 0.8]) / np.sqrt(precision)
     for step in steps:
         rng = np.random.default_rng(0)
-        state = start(rng.standard_normal((100, 1500)) / np.sqrt(precision), log_likelihood)
+        state = init(rng.standard_normal((100, 1500)) / np.sqrt(precision), log_likelihood)
         squares = []
         for i in range(int(60 / (step**2 * precision))):
             state = langevin(state, log_likelihood, rng, step=step)
@@ -179,7 +171,7 @@ def test_the_step_is_adapted_to_the_wanted_acceptance(dimension):
         return -20 * (position**2).sum(1), -40 * position
 
     rng = np.random.default_rng(0)
-    state = start(rng.standard_normal((20, dimension)), log_likelihood)
+    state = init(rng.standard_normal((20, dimension)), log_likelihood)
     sizes = StepSize(0.1, np.pi / 2)
     for _ in range(300):
         angle = rng.uniform(0.5, 1.0) * np.pi / 2
@@ -206,7 +198,7 @@ def test_impossible_proposals_are_refused_and_diverging_ones_counted():
         return np.where(position[:, 0] < 1.5, value, np.nan), np.zeros_like(position)
 
     rng = np.random.default_rng(0)
-    state = start(np.zeros((2000, 1)), walled)
+    state = init(np.zeros((2000, 1)), walled)
     refused = np.zeros(2000, dtype=bool)
     for _ in range(5):
         before = state
@@ -221,11 +213,11 @@ def test_impossible_proposals_are_refused_and_diverging_ones_counted():
 def test_a_refused_chain_keeps_its_whole_state():
     rng = np.random.default_rng(0)
     log_likelihood, _, _ = gaussian(strength=20.0)
-    before = start(rng.standard_normal((50, *SHAPE)), log_likelihood)
+    before = init(rng.standard_normal((50, *SHAPE)), log_likelihood)
     after, _ = hmc(before, log_likelihood, rng, step=0.4, angle=1.0)
     moved = (after.position != before.position).any((1, 2))
     assert 0 < moved.sum() < 50
-    fresh = start(after.position, log_likelihood)
+    fresh = init(after.position, log_likelihood)
     for name in State._fields:
         np.testing.assert_allclose(getattr(after, name), getattr(fresh, name), rtol=1e-12)
 
@@ -237,12 +229,12 @@ def test_exchange_leaves_every_target_as_it_is():
     states = []
     for log_likelihood, mean, covariance in targets:
         draws = rng.multivariate_normal(mean, covariance, 6000)
-        states.append(start(draws.reshape(-1, *SHAPE), log_likelihood))
+        states.append(init(draws.reshape(-1, *SHAPE), log_likelihood))
     moved, acceptance = exchange(states, likelihoods, rng)
     assert ((0.1 < acceptance) & (acceptance < 0.9)).all()
     for (log_likelihood, mean, covariance), old, new in zip(targets, states, moved, strict=True):
         assert (new.position != old.position).any(axis=(1, 2)).mean() > 0.1
-        for ours, fresh in zip(new, start(new.position, log_likelihood), strict=True):
+        for ours, fresh in zip(new, init(new.position, log_likelihood), strict=True):
             np.testing.assert_allclose(ours, fresh, rtol=1e-12)
         away = new.position.reshape(6000, -1) - mean
         white = np.linalg.solve(np.linalg.cholesky(covariance), away.T)
@@ -253,6 +245,6 @@ def test_exchange_leaves_every_target_as_it_is():
 
 def test_one_target_has_nobody_to_exchange_with():
     log_likelihood, *_ = gaussian()
-    state = start(np.zeros((2, *SHAPE)), log_likelihood)
+    state = init(np.zeros((2, *SHAPE)), log_likelihood)
     (same,), acceptance = exchange([state], [log_likelihood], np.random.default_rng(0))
     assert same is state and acceptance.shape == (0,)

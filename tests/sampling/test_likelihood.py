@@ -9,8 +9,8 @@ from scipy.stats import multivariate_normal, norm
 
 from tlnb import Activation, Task
 from tlnb.activations import get_activation
-from tlnb.simulation import network as module
-from tlnb.simulation.network import Network, draw_readouts
+from tlnb.sampling import likelihood as module
+from tlnb.sampling.likelihood import NetworkLikelihood, draw_readouts
 from tlnb.theory import proportional
 
 COMPLEX = {  # written anew, so that a complex step goes through
@@ -26,7 +26,7 @@ SIZES = [(5, 9), (9, 4), (4, 4), (3, 1), (1, 3)]
 def network(P=6, N0=3, N1=4, *, activation="erf", temperature=0.3, readout_precision=1.7, seed=0):
     rng = np.random.default_rng(seed)
     task = Task(rng.standard_normal((P, N0)), rng.standard_normal(P))
-    made = Network(task, get_activation(activation), N1, temperature, readout_precision)
+    made = NetworkLikelihood(task, get_activation(activation), N1, temperature, readout_precision)
     return made, rng.standard_normal((3, N1, N0)), rng.standard_normal((3, N1))
 
 

@@ -7,23 +7,24 @@ drifts, and kicks again; the drift either *rotates* position and velocity,
 
 which solves the prior's motion exactly and leaves only ∇L to be kicked, so that the step does not
 shrink with the dimension (Beskos et al. 2011), or goes straight, with ∇L - ξ as the kick (plain
-HMC). All chains move together. `exchange` lets chains on several targets, the same posterior at
-higher temperatures, swap positions, so that those of the first cross barriers by way of the others
-(Hukushima and Nemoto 1996). `langevin` is the unadjusted dynamics, whose stationary law is off by
-the order of its step.
+HMC). All chains move together. `langevin` is the unadjusted dynamics, whose stationary law is off
+by the order of its step. `build_kernel` makes either of them a function of state, step and random
+numbers; what is learned in warm-up (`tlnb.sampling.adaptation`) and chains at several temperatures
+(`tlnb.sampling.tempering`) stand elsewhere. Nothing here knows what is sampled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tlnb._renamed import renamed_names
+
 Array = NDArray[np.float64]
 LogLikelihood = Callable[[Array], tuple[Array, Array]]
-TARGET_ACCEPTANCE = 0.8
 DIVERGENCE = 1000.0  # in energy: a trajectory that gained so much has left the target
 
 
@@ -42,7 +43,7 @@ class Info(NamedTuple):
     diverged: NDArray[np.bool_]
 
 
-def start(position: Array, log_likelihood: LogLikelihood) -> State:
+def init(position: Array, log_likelihood: LogLikelihood) -> State:
     """The state of chains at the given positions."""
     return State(position, *log_likelihood(position))
 
@@ -100,35 +101,15 @@ def hmc(
     gain = energy(end, arrived) - energy(state, velocity)
     gain = np.where(np.isnan(gain), np.inf, gain)
     acceptance = np.exp(-np.maximum(gain, 0.0))
-    moved = _choose(rng.random(len(gain)) < acceptance, end, state)
+    moved = choose(rng.random(len(gain)) < acceptance, end, state)
     return moved, Info(acceptance, gain > DIVERGENCE)
 
 
-def _choose(accepted: NDArray[np.bool_], new: State, old: State) -> State:
+def choose(accepted: NDArray[np.bool_], new: State, old: State) -> State:
     """The new state of the chains (C,) that accepted it, the old one of the others."""
     mask = accepted.reshape(-1, *[1] * (old.position.ndim - 1))
     pairs = zip((mask, accepted, mask), new, old, strict=True)
     return State(*(np.where(*pair) for pair in pairs))
-
-
-def exchange(
-    states: Sequence[State], log_likelihoods: Sequence[LogLikelihood], rng: np.random.Generator
-) -> tuple[list[State], Array]:
-    """Swap the positions of neighbouring targets, or not: (0, 1), (2, 3), ..., then (1, 2), ...
-
-    Judged chain by chain, so that the product of the targets' densities stays invariant. Also
-    returns the mean acceptance of each pair of neighbours.
-    """
-    states, accepted = list(states), np.empty(len(states) - 1)
-    for k in (*range(0, len(accepted), 2), *range(1, len(accepted), 2)):
-        (a, b), (of_a, of_b) = states[k : k + 2], log_likelihoods[k : k + 2]
-        new_a, new_b = start(b.position, of_a), start(a.position, of_b)
-        gain = new_a.log_likelihood + new_b.log_likelihood - a.log_likelihood - b.log_likelihood
-        acceptance = np.exp(np.minimum(np.nan_to_num(gain, nan=-np.inf), 0.0))
-        accept = rng.random(len(gain)) < acceptance
-        states[k : k + 2] = _choose(accept, new_a, a), _choose(accept, new_b, b)
-        accepted[k] = acceptance.mean()
-    return states, accepted
 
 
 def langevin(
@@ -140,25 +121,4 @@ def langevin(
     return State(x, *log_likelihood(x))
 
 
-class StepSize:
-    """Dual averaging of ln ε towards an acceptance of 0.8 (Hoffman and Gelman 2014)."""
-
-    def __init__(self, initial: float, largest: float) -> None:
-        self.centre, self.largest = np.log(10 * initial), np.log(largest)
-        self.error, self.averaged, self.count = 0.0, np.log(initial), 0
-        self.current = initial
-
-    def update(self, acceptance: float) -> None:
-        """Learn from the mean acceptance of one step."""
-        self.count += 1
-        weight = 1 / (self.count + 10)
-        self.error += weight * (TARGET_ACCEPTANCE - acceptance - self.error)
-        log_step = min(self.centre - np.sqrt(self.count) / 0.05 * self.error, self.largest)
-        decay = self.count**-0.75
-        self.averaged += decay * (log_step - self.averaged)
-        self.current = float(np.exp(log_step))
-
-    @property
-    def final(self) -> float:
-        """The averaged step, to be kept after warm-up."""
-        return float(np.exp(self.averaged))
+__getattr__ = renamed_names(__name__)

@@ -1,0 +1,7 @@
+"""Networks drawn from their posteriors, with what is needed to judge the draws."""
+
+from tlnb.sampling.diagnostics import summary
+from tlnb.sampling.posterior import sample_posterior
+from tlnb.sampling.transfer import sample_transfer
+
+__all__ = ["sample_posterior", "sample_transfer", "summary"]

@@ -1,0 +1,87 @@
+r"""The density that the chains move in: a network's posterior in whitened coordinates.
+
+The prior of the hidden weights is N(centre, spread²): centre 0 and spread 1/sqrt(λ0) for one task,
+b w_s and 1/sqrt(λ0t + γ) for a target around a quenched source w_s. With W = centre + spread ξ the
+prior of ξ is N(0, 1), whatever the task.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlnb.data.task import Task, check_task
+from tlnb.priors import Priors
+from tlnb.sampling.likelihood import NetworkLikelihood
+
+Array = NDArray[np.float64]
+
+
+class WhitenedPosterior(NamedTuple):
+    """A posterior in whitened coordinates: hidden weights centre + spread ξ, readouts ξ/sqrt(λ1).
+
+    Called with positions (C, N1, N0), or (C, N1, N0 + 1) with the readouts last, it returns log
+    likelihoods (C,) and their gradients: what `tlnb.sampling.hmc` asks of a target.
+    """
+
+    network: NetworkLikelihood
+    centre: Array | float  # of shape (C, N1, N0), or 0
+    spread: float
+    collapsed: bool
+
+    def split(self, position: Array) -> tuple[Array, Array | None]:
+        """Hidden weights (C, N1, N0) and readouts (C, N1), None where they are integrated out."""
+        if self.collapsed:
+            return self.centre + self.spread * position, None
+        v = position[..., -1] / np.sqrt(self.network.readout_precision)
+        return self.centre + self.spread * position[..., :-1], v
+
+    def __call__(self, position: Array) -> tuple[Array, Array]:
+        W, v = self.split(position)
+        if v is None:
+            value, gradient = self.network.collapsed(W)
+            gradient *= self.spread
+        else:
+            value, by_W, by_v = self.network.joint(W, v)
+            by_v /= np.sqrt(self.network.readout_precision)
+            gradient = np.concatenate([self.spread * by_W, by_v[..., None]], axis=-1)
+        return value, gradient
+
+    def measure(self, position: Array, test: Task | None) -> dict[str, Array]:
+        """What is recorded of each chain."""
+        W, v = self.split(position)
+        net, Phi = self.network, self.network.features(W)
+        if v is None:
+            readouts = net.readouts(Phi)
+            row = {
+                "order_parameter": readouts.order_parameter(),
+                "train_error": readouts.train_error(),
+                "readout": readouts.mean,
+            }
+        else:
+            f = np.matmul(Phi, v[..., None])[..., 0] / np.sqrt(net.width)
+            row = {
+                "order_parameter": net.readout_precision / net.width * (v**2).sum(1),
+                "train_error": ((net.task.y - f) ** 2).mean(1),
+                "readout": v,
+            }
+        if test is not None:
+            if v is None:
+                mean, variance = readouts.predict(net.features(W, test.X))
+            else:
+                mean = net.output(W, v, test.X)
+                variance = np.zeros_like(mean)
+            row["prediction"], row["prediction_variance"] = mean, variance
+            row["test_error"] = ((test.y - mean) ** 2 + variance).mean(1)
+        return row
+
+
+def likelihood_of(task: Task, priors: Priors, width: int) -> NetworkLikelihood:
+    """The likelihood of networks of ``width`` units on ``task``; the target's T and λ1."""
+    priors.activation.derivative(np.zeros(1))  # a missing derivative is said now
+    check_task("task", task)
+    return NetworkLikelihood(
+        task, priors.activation, width, priors.temperature, priors.readout_precision
+    )

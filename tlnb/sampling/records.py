@@ -1,0 +1,37 @@
+"""Draws as a labelled dataset, the same for one task and for transfer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlnb.priors import Priors
+from tlnb.sampling.chains import Run
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+Array = NDArray[np.float64]
+EXTRA = {"prediction": ("test",), "prediction_variance": ("test",)}
+EXTRA["hidden_weights"] = ("unit", "feature")
+
+
+def as_dataset(
+    records: dict[str, Array], dims: tuple[str, ...], run: Run, priors: Priors, width: int,
+    **attributes: Any,
+) -> Dataset:  # fmt: skip
+    """Records of shape (*dims, ...) by name as a Dataset, with priors and run in its attributes."""
+    import xarray as xr
+
+    def of(name: str, values: Array) -> tuple[tuple[str, ...], Array]:
+        extra = EXTRA.get(name, ())
+        return (*dims[: values.ndim - len(extra)], *extra), values
+
+    attributes |= {"width": width, "activation": priors.activation.name}
+    for name in ("temperature", "weight_precision", "readout_precision"):
+        attributes[name] = getattr(priors, name)
+    for name in ("acceptance", "divergences", "step_size"):
+        attributes[name] = getattr(run, name)
+    return xr.Dataset({name: of(name, x) for name, x in records.items()}, attrs=attributes)

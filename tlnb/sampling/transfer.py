@@ -1,0 +1,182 @@
+r"""Source networks, quenched, and target networks drawn around each of them.
+
+Source networks first; then, around each, target chains whose prior is N(b w_s, 1/(λ0t + γ)). Any
+two chains around one source are two target replicas. What can be averaged over readouts given the
+hidden weights is averaged analytically.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlnb._renamed import renamed_arguments
+from tlnb.data.task import Task, check_task
+from tlnb.priors import Priors, weight_covariances
+from tlnb.sampling.chains import Run, check_plan, run_chains
+from tlnb.sampling.density import WhitenedPosterior, likelihood_of
+from tlnb.sampling.likelihood import NetworkLikelihood
+from tlnb.sampling.posterior import sample_posterior
+from tlnb.sampling.records import as_dataset
+from tlnb.validation import check_count, check_nonnegative, check_rng
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+Array = NDArray[np.float64]
+
+
+@renamed_arguments(seed="rng")
+def sample_transfer(
+    source: Task,
+    target: Task,
+    *,
+    width: int,
+    coupling: float,
+    sources: int | Dataset = 50,
+    test: Task | None = None,
+    chains: int = 2,
+    draws: int = 100,
+    warmup: int = 200,
+    thin: int = 1,
+    source_chains: int = 10,
+    source_thin: int = 5,
+    rng: int | np.random.Generator = 0,
+    progress: bool = True,
+    **priors: Any,
+) -> Dataset:
+    """Draw source networks, and around each of them, quenched, coupled target networks.
+
+    Parameters
+    ----------
+    source, target, test : Task
+    width : int
+        N1 ≥ 1 of all networks.
+    coupling : float
+        γ from 0 to ``numpy.inf``; at infinity the hidden weights are the source's.
+    sources : int or Dataset
+        Number of quenched sources, taken from ``source_chains`` chains of the source's posterior,
+        one in ``source_thin`` steps; or the networks that ``sample_posterior(source, weights=True,
+        ...)`` drew: the same for many couplings, from chains judged before.
+    chains : int
+        Target chains around each source, at least 2: neighbours are two replicas.
+    draws, warmup, thin, progress
+        As in `sample_posterior`, for sources and targets.
+    rng : int or Generator
+        Of all random numbers. An integer seeds a stream of its own: `sample_posterior` with the
+        same one shares none of them.
+    **priors
+        As in `tlnb.theory.transfer.solve`.
+
+    Returns
+    -------
+    xarray.Dataset over (source, chain, draw[, test])
+        Q_s over (source,); Q_t, Q_st, Q_tt, train_error and, given a test task, prediction,
+        prediction_variance and test_error. Averages over readouts are analytic. Attributes as in
+        `sample_posterior`, and source_chains: source s is of chain s modulo this number.
+
+    Raises
+    ------
+    ValueError, TypeError, SamplingError
+        As `sample_posterior` does.
+    """
+    priors = Priors(**priors)
+    coupling = check_nonnegative("coupling", coupling, allow_infinite=True)
+    plan = check_plan(draws, warmup, thin, None)
+    width, chains = check_count("width", width), check_count("chains", chains, 2)
+    check_task("target", target, check_task("source", source).n_features)
+    if test is not None:
+        check_task("test", test, target.n_features)
+    rng = check_rng("rng", rng, purpose="transfer")
+    of_source = {
+        "temperature": priors.source_temperature,
+        "weight_precision": priors.source_weight_precision,
+        "readout_precision": priors.source_readout_precision,
+    }
+    if isinstance(sources, (int, np.integer)):
+        S = check_count("sources", sources, 2)
+        source_chains = min(check_count("source_chains", source_chains), S)
+        source_thin = check_count("source_thin", source_thin)
+        drawn = sample_posterior(
+            source, width=width, activation=priors.activation, **of_source, chains=source_chains,
+            draws=-(-S // source_chains), warmup=warmup, thin=source_thin, weights=True, rng=rng,
+            progress=progress,
+        )  # fmt: skip
+    else:
+        S, drawn = None, sources
+    W, v_s, Q_s = (x[:S] for x in _quenched(drawn, source, priors, width, of_source))
+    S = check_count("sources", len(W), 2)
+
+    c_s, c_st, c_t, c_tt = weight_covariances(
+        coupling,
+        source_weight_precision=priors.source_weight_precision,
+        target_weight_precision=priors.weight_precision,
+        scheme=priors.coupling_scheme,
+    )
+    frozen = np.isinf(coupling)
+    copies = 1 if frozen else chains
+    centre = np.repeat(c_st / c_s * W, copies, axis=0)
+    network = likelihood_of(target, priors, width)
+    around = WhitenedPosterior(network, centre, np.sqrt(max(c_t - c_tt, 0.0)), True)
+    cross = np.sqrt(priors.source_readout_precision * priors.readout_precision) / width
+
+    def record(position: Array) -> dict[str, Array]:
+        row = around.measure(position, test)
+        v = row.pop("readout").reshape(S, copies, width)
+        row = {name: x.reshape(S, copies, *x.shape[1:]) for name, x in row.items()}
+        row["Q_t"] = row.pop("order_parameter")
+        row["Q_st"] = cross * np.einsum("sci,si->sc", v, v_s)
+        # Given the hidden weights two replicas' readouts are independent.
+        partner = np.roll(v, 1, axis=1)
+        row["Q_tt"] = priors.readout_precision / width * np.einsum("sci,sci->sc", v, partner)
+        return {name: x.reshape(-1, *x.shape[2:]) for name, x in row.items()}
+
+    if frozen:
+        records = {name: x[:, None] for name, x in record(np.zeros_like(centre)).items()}
+        moved = (drawn.attrs[name] for name in ("step_size", "acceptance", "divergences"))
+        run = Run(records, *moved, np.empty(0))
+    else:
+        positions = rng.standard_normal((1, *centre.shape))
+        run = run_chains(
+            [around], "collapsed-hmc", positions, plan, rng, record, progress, "targets"
+        )
+    records = {name: x.reshape(S, copies, *x.shape[1:]) for name, x in run.records.items()}
+    records["Q_s"] = Q_s
+    attributes = {"coupling": coupling, "coupling_scheme": priors.coupling_scheme}
+    attributes |= {f"source_{name}": value for name, value in of_source.items()}
+    attributes["source_chains"] = drawn.sizes["chain"]
+    if test is not None:
+        attributes["test_labels"] = test.y
+    return as_dataset(records, ("source", "chain", "draw"), run, priors, width, **attributes)
+
+
+def _quenched(
+    drawn: Dataset, source: Task, priors: Priors, width: int, given: dict[str, float]
+) -> tuple[Array, Array, Array]:
+    """Hidden weights (S, N1, N0), mean readouts (S, N1) and Q_s (S,) of networks drawn.
+
+    The first draws of all chains stand before the second ones.
+    """
+    rule = f"sources must be a number, or networks of {width} units drawn by sample_posterior"
+    rule += "(source, weights=True) from the posterior of this source with these priors, got "
+    if not {"hidden_weights", "order_parameter"} <= set(getattr(drawn, "data_vars", ())):
+        raise TypeError(f"{rule}{type(drawn).__name__} without hidden_weights and order_parameter")
+    if not {"chain", "draw"} <= set(drawn.dims):
+        raise ValueError(f"{rule}a Dataset over {tuple(drawn.dims)}")
+    expected = {"width": width, "activation": priors.activation.name, "sampler": "collapsed-hmc"}
+    expected |= given
+    found = {name: drawn.attrs.get(name) for name in expected}
+    if found != expected:
+        raise ValueError(f"{rule}{found}")
+    W = drawn.hidden_weights.transpose("draw", "chain", ...).values
+    W = W.reshape(-1, *W.shape[2:])
+    network = NetworkLikelihood(
+        source, priors.activation, width, given["temperature"], given["readout_precision"]
+    )
+    readouts = network.readouts(network.features(W)) if W.shape[2] == source.n_features else None
+    Q_s = drawn.order_parameter.transpose("draw", "chain").values.ravel()
+    if readouts is None or not np.allclose(readouts.order_parameter(), Q_s, rtol=1e-6):
+        raise ValueError(f"{rule}those of another task")
+    return W, readouts.mean, Q_s
