@@ -31,8 +31,8 @@ from tlnb import Task, coupling_sweep, width_sweep
 from tlnb.activations import get_activation
 from tlnb.data.manifold import CorrelatedHiddenManifold
 from tlnb.kernels import Block, kernel
-from tlnb.simulation import sample_posterior, summary
-from tlnb.simulation.network import Network
+from tlnb.sampling import sample_posterior, summary
+from tlnb.sampling.likelihood import NetworkLikelihood
 from tlnb.sweeps import run_grid
 from tlnb.theory.equivalence import analytic_covariates
 from tlnb.theory.glm import GaussianCovariates, learning_curve
@@ -210,7 +210,7 @@ def gradient_rows() -> list[Row]:
         (task,) = tasks(P, n_features=N0)
         W = np.random.default_rng(1).standard_normal((chains, N1, N0))
         for name, against in (("tanh", algebra), ("erf", algebra + ", σ and σ'")):
-            network = Network(task, get_activation(name), N1, 0.1, 1.0)
+            network = NetworkLikelihood(task, get_activation(name), N1, 0.1, 1.0)
             mine, least = one_gradient(network, W, with_activation=name == "erf")
             rows.append(
                 Row(
@@ -221,7 +221,9 @@ def gradient_rows() -> list[Row]:
     return rows
 
 
-def one_gradient(network: Network, W: np.ndarray, with_activation: bool) -> tuple[float, float]:
+def one_gradient(
+    network: NetworkLikelihood, W: np.ndarray, with_activation: bool
+) -> tuple[float, float]:
     """Seconds of ours and of the work it cannot do without, in turns, on one thread."""
     (X, y), wide = (network.task.X, network.task.y), len(network.task.y) <= network.width
     # Each matrix in the order that BLAS likes best.
@@ -261,7 +263,7 @@ def sampler_rows() -> list[Row]:
         start = time.process_time()
         data = sample_posterior(
             train, test=test, width=width, temperature=0.1, sampler=sampler, draws=draws,
-            seed=1, progress=False, **plan,
+            rng=1, progress=False, **plan,
         )  # fmt: skip
         return summary(data).loc[list(names)], time.process_time() - start
 
@@ -299,7 +301,7 @@ def sweep_point(draw: int, seed: int) -> dict[str, float]:
     """One point of a sweep: networks from a posterior, a few seconds of work."""
     train, _ = tasks(120, 1, n_features=40)
     plan = {"draws": 150, "warmup": 100, "progress": False}
-    sampled = sample_posterior(train, width=80, temperature=0.1, seed=seed, **plan)
+    sampled = sample_posterior(train, width=80, temperature=0.1, rng=seed, **plan)
     return {"order_parameter": float(sampled.order_parameter.mean())}
 
 

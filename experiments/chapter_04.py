@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.sweep import Sweep
 from tlnb import Task
-from tlnb.simulation import sample_posterior, summary
+from tlnb.sampling import sample_posterior, summary
 from tlnb.theory import proportional
 
 QUANTITIES = ["order_parameter", "train_error", "test_error"]
@@ -39,7 +39,7 @@ def compare(
         test_error = solution.predict(test.X, test.y).test_error.mean()
         found[name] = np.array([solution.Q, solution.train_error, test_error])
     sampled = sample_posterior(
-        train, test=test, width=width, seed=seed, draws=KEPT[width], progress=False,
+        train, test=test, width=width, rng=seed, draws=KEPT[width], progress=False,
         **settings, **lengths,
     )  # fmt: skip
     table = summary(sampled).loc[QUANTITIES]

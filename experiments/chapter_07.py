@@ -12,7 +12,7 @@ import xarray as xr
 from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.images import digits, transfer_tasks
-from tlnb.simulation import sample_posterior, sample_transfer, summary
+from tlnb.sampling import sample_posterior, sample_transfer, summary
 
 ON_TEACHER = {"temperature": 0.1, "couplings": [0, 0.5, 2, 10, 1e4, np.inf], "chains": 20}
 ON_DIGITS = {"temperature": 0.01, "couplings": [0, 0.3, 1, 10, np.inf], "chains": 6}
@@ -66,7 +66,7 @@ def transfer_point(
     tasks = shared_teacher(width, draw) if which == "teacher" else digit_tasks(draw)
     source, target, test = tasks
     rng = np.random.default_rng(seed)
-    given = dict(width=width, temperature=temperature, seed=rng, progress=False)
+    given = dict(width=width, temperature=temperature, rng=rng, progress=False)
     plan = dict(lengths[width])
     every, thin = plan.pop("every"), plan.pop("target_thin")
     drawn = sample_posterior(source, chains=chains, weights=True, **plan, **given)
@@ -90,7 +90,7 @@ def transfer_point(
 def chains_point(width: int, seed: int) -> dict[str, np.ndarray]:
     """Chains of the digits' source without tempering: how they do not mix."""
     source, _, _ = digit_tasks(draw=0)
-    plan = dict(chains=8, draws=50, thin=8, warmup=100, seed=seed, progress=False)
+    plan = dict(chains=8, draws=50, thin=8, warmup=100, rng=seed, progress=False)
     drawn = sample_posterior(source, width=width, temperature=0.01, **plan)
     return {name: drawn[name].values for name in ("order_parameter", "train_error")}
 

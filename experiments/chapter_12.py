@@ -14,7 +14,7 @@ from xarray import Dataset
 from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.manifold import CorrelatedHiddenManifold
-from tlnb.simulation.two_layer import TwoLayerNetwork, train_readout
+from tlnb.networks import TwoLayerNetwork, train_readout
 from tlnb.theory.equivalence import analytic_covariates
 from tlnb.theory.glm import learning_curve, solve
 
@@ -33,7 +33,7 @@ def instance(
     manifold = CorrelatedHiddenManifold(
         2 * n_features, 4 * n_features // 3, random_state=int(rng.integers(2**31))
     )
-    return manifold, TwoLayerNetwork.random(n_features, 2 * n_features, seed=rng), rng
+    return manifold, TwoLayerNetwork.random(n_features, 2 * n_features, rng=rng), rng
 
 
 def fits(

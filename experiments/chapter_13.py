@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.sweep import Sweep
 from tlnb import CorrelatedHiddenManifold, Task
-from tlnb.simulation.two_layer import (
+from tlnb.networks import (
     PROTOCOLS,
     TwoLayerNetwork,
     compare_protocols,
@@ -56,7 +56,7 @@ def source_networks(draw: int) -> list[TwoLayerNetwork]:
     )
     networks = [
         train_two_layer(
-            task, width=WIDTH, regularization=penalty, validation=held_out, patience=30, seed=draw
+            task, width=WIDTH, regularization=penalty, validation=held_out, patience=30, rng=draw
         ).network
         for penalty in SOURCE_REGULARIZATIONS
     ]
@@ -74,7 +74,7 @@ def protocols_point(overlap: float, draw: int, examples: list[int], tuning: dict
     found = {name: np.full(shape, np.nan) for name in ("tuned", "regularization", "fixed")}
     for i, n in enumerate(examples):
         target = Task(pool.X[:n], pool.y[:n])
-        compared = compare_protocols(source, target, held_out, seed=draw, **tuning)
+        compared = compare_protocols(source, target, held_out, rng=draw, **tuning)
         for j, protocol in enumerate(compared.values()):
             found["tuned"][i, j] = protocol.network.error(test)
             found["regularization"][i, j] = protocol.regularization
@@ -100,13 +100,13 @@ def protocols_point(overlap: float, draw: int, examples: list[int], tuning: dict
 def covariances_point(way: str, draw: int, ways: dict, examples: list[int]) -> dict:
     """Analytic against measured covariances of a first layer, and what follows for the readout."""
     manifold = pair(draw, 0.8)
-    network = TwoLayerNetwork.random(WIDTH, N0, seed=draw)
+    network = TwoLayerNetwork.random(WIDTH, N0, rng=draw)
     if ways[way] is not None:
         penalty, stopped = ways[way]
         held_out = manifold.sample_source(1000, [draw, 2]) if stopped else None
         network = train_two_layer(
             manifold.sample_source(N_SOURCE, [draw, 1]), width=WIDTH, regularization=penalty,
-            validation=held_out, patience=30, seed=draw,
+            validation=held_out, patience=30, rng=draw,
         ).network  # fmt: skip
     c = np.random.default_rng([draw, 7]).standard_normal((50_000, D))
     features, field = network.features(manifold.target.inputs(c)), manifold.target.field(c)

@@ -15,7 +15,7 @@ from xarray import Dataset
 from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.manifold import CorrelatedHiddenManifold
-from tlnb.simulation.two_layer import (
+from tlnb.networks import (
     TrainedNetwork,
     TwoLayerNetwork,
     compare_protocols,
@@ -53,14 +53,14 @@ def train_source(draw: int, size: int, width: int, penalty: float) -> TrainedNet
     """A network trained on the first examples of the source, without early stopping."""
     examples = manifold(draw).sample_source(4000, [draw, 0])
     examples = Task(examples.X[:size], examples.y[:size])
-    training = dict(width=width, epochs=200, tolerance=1e-3, seed=draw)
+    training = dict(width=width, epochs=200, tolerance=1e-3, rng=draw)
     return train_two_layer(examples, regularization=penalty, **training)
 
 
 def first_layer(draw: int, features: str, size: int, width: int, penalty: float) -> np.ndarray:
     """Of transferred (TF) or of random (RF) features."""
     if features == "RF":
-        return TwoLayerNetwork.random(width, N0, seed=[draw, 1]).first_layer
+        return TwoLayerNetwork.random(width, N0, rng=[draw, 1]).first_layer
     return train_source(draw, size, width, penalty).network.first_layer
 
 
@@ -106,7 +106,7 @@ def simulated(
 ) -> dict[str, float]:
     """Test errors, every protocol tuned on the same validation data."""
     pair = manifold(draw, **knob)
-    source = TwoLayerNetwork.random(width, N0, seed=draw)  # 2L has its width only
+    source = TwoLayerNetwork.random(width, N0, rng=draw)  # 2L has its width only
     if {"TF", "fTF"} & set(protocols):
         source = train_source(draw, **SOURCE).network
     target, held_out, test = (
@@ -115,7 +115,7 @@ def simulated(
     errors = {}
     for protocol in protocols:
         penalties = READOUT_PENALTIES if protocol in ("TF", "RF") else NETWORK_PENALTIES
-        options = dict(loss="square", regularizations=penalties, seed=draw)
+        options = dict(loss="square", regularizations=penalties, rng=draw)
         found = compare_protocols(source, target, held_out, protocols=[protocol], **options)
         errors[protocol] = found[protocol].network.error(test)
     return errors

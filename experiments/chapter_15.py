@@ -13,7 +13,7 @@ from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.images import digits, transfer_tasks
 from tlnb.data.manifold import CorrelatedHiddenManifold
-from tlnb.simulation.two_layer import (
+from tlnb.networks import (
     TwoLayerNetwork,
     compare_protocols,
     train_readout,
@@ -73,9 +73,9 @@ def synthetic_tasks(draw: int, relation: str, latent_dim: int) -> tuple[Task, Ta
 def source_network(source: Task, relation: str, seed: int) -> TwoLayerNetwork:
     """Trained on 560 examples; weight decay and end of the training from the other 140."""
     if relation == "random features":
-        return TwoLayerNetwork.random(WIDTH, source.n_features, seed=seed)
+        return TwoLayerNetwork.random(WIDTH, source.n_features, rng=seed)
     train, held_out = (Task(source.X[p], source.y[p]) for p in (slice(560), slice(560, 700)))
-    options = dict(width=WIDTH, validation=held_out, epochs=400, seed=seed)
+    options = dict(width=WIDTH, validation=held_out, epochs=400, rng=seed)
     trained = [train_two_layer(train, regularization=decay, **options) for decay in DECAYS]
     return min(trained, key=lambda result: result.validation_loss).network
 
@@ -162,7 +162,7 @@ def protocols_point(draw: int, sample_ratio: float, loss: str, seed: int) -> dic
         options = dict(loss=loss, regularizations=REGULARIZATIONS, centre_on=pool.X, epochs=300)
         names = ("TF", "fTF") if i else PROTOCOLS
         target = Task(pool.X[rows], pool.y[rows])
-        options |= dict(protocols=names, seed=seed)
+        options |= dict(protocols=names, rng=seed)
         found = compare_protocols(network, target, validation, **options)
         if i:
             errors[:, i] = errors[:, 0]

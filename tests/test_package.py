@@ -1,4 +1,4 @@
-"""The package as users get it: the wheel, its imports, its names and its size."""
+"""The package as users get it: the wheel, its imports and its names."""
 
 from __future__ import annotations
 

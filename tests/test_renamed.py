@@ -49,3 +49,17 @@ def test_every_old_name_leads_somewhere():
             with pytest.warns(DeprecationWarning):
                 old = getattr(importlib.import_module(module), name)
             assert old is getattr(importlib.import_module(home), new)
+
+
+def test_an_argument_that_was_renamed_is_taken_and_said():
+    @_renamed.renamed_arguments(seed="rng")
+    def f(x, *, rng=0):
+        """Add."""
+        return x + rng
+
+    with pytest.warns(DeprecationWarning, match="argument seed of f is now rng") as caught:
+        assert f(1, seed=2) == 3
+    assert [warning.filename for warning in caught] == [__file__]
+    assert f(1, rng=3) == 4 and f.__doc__ == "Add."
+    with pytest.raises(TypeError, match="f got seed and rng, which are the same"):
+        f(1, seed=1, rng=2)

@@ -10,16 +10,39 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 # Where a module stood: where it stands.
-MODULES: dict[str, str] = {}
+MODULES: dict[str, str] = {
+    "tlnb.simulation": "tlnb.sampling",
+    "tlnb.simulation.diagnostics": "tlnb.sampling.diagnostics",
+    "tlnb.simulation.hmc": "tlnb.sampling.hmc",
+    "tlnb.simulation.network": "tlnb.sampling.likelihood",
+    "tlnb.simulation.sampling": "tlnb.sampling",
+    "tlnb.simulation.two_layer": "tlnb.networks",
+}
 # In which module, what a name was: the module and the name it has now.
-NAMES: dict[str, dict[str, tuple[str, str]]] = {}
+NAMES: dict[str, dict[str, tuple[str, str]]] = {
+    "tlnb.networks": {
+        "LOSSES": ("tlnb.networks.losses", "LOSSES"),
+        "Objective": ("tlnb.networks.training", "Objective"),
+        "PROTOCOLS": ("tlnb.networks.protocols", "PROTOCOLS"),
+    },
+    "tlnb.sampling.hmc": {
+        "StepSize": ("tlnb.sampling.adaptation", "StepSize"),
+        "TARGET_ACCEPTANCE": ("tlnb.sampling.adaptation", "TARGET_ACCEPTANCE"),
+        "exchange": ("tlnb.sampling.tempering", "exchange"),
+        "start": ("tlnb.sampling.hmc", "init"),
+    },
+    "tlnb.sampling.likelihood": {
+        "Network": ("tlnb.sampling.likelihood", "NetworkLikelihood"),
+    },
+}
 
 
 def _warn(old: str, new: str, stacklevel: int) -> None:
@@ -64,3 +87,25 @@ def renamed_names(module: str) -> Callable[[str], Any]:
         return getattr(import_module(home), new)
 
     return __getattr__
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def renamed_arguments(**names: str) -> Callable[[F], F]:
+    """Let a function be called by the old names of its keywords: ``old="new"``, with a warning."""
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for old in names.keys() & kwargs.keys():
+                new = names[old]
+                if new in kwargs:
+                    raise TypeError(f"{function.__name__} got {old} and {new}, which are the same")
+                _warn(f"argument {old} of {function.__name__}", new, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return cast(F, call)
+
+    return decorate

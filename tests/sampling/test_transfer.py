@@ -214,3 +214,33 @@ def test_sources_of_another_posterior_are_refused(change):
     ):
         with pytest.raises(error, match=words):
             sample_transfer(task, task, sources=bare, width=3, coupling=1.0, **QUIET)
+
+
+def test_no_random_numbers_are_shared_with_the_sampler_of_one_task(monkeypatch):
+    """Both with the integer 5, and a Generator is used as it is."""
+    from tlnb.sampling import posterior
+    from tlnb.sampling import transfer as module
+
+    first = []
+
+    def run(targets, sampler, positions, plan, rng, *rest):
+        first.append(positions.ravel()[:50])
+        return original(targets, sampler, positions, plan, rng, *rest)
+
+    original = posterior.run_chains
+    monkeypatch.setattr(posterior, "run_chains", run)
+    task, given = tasks()[0], {"width": 3, "warmup": 2, "rng": 5, **QUIET}
+    sample_posterior(task, draws=2, **given)
+    module.sample_transfer(task, task, coupling=1.0, sources=4, draws=2, **given)
+    assert not np.isin(first[1], first[0]).any() and abs(np.corrcoef(*first)[0, 1]) < 0.5
+    given["rng"] = np.random.default_rng(5)
+    module.sample_transfer(task, task, coupling=1.0, sources=4, draws=2, **given)
+    np.testing.assert_array_equal(first[2], first[0])
+
+
+def test_the_old_name_of_the_seed_is_taken_with_a_warning():
+    task = tasks()[0]
+    given = {"width": 3, "coupling": 1.0, "sources": 4, "draws": 2, "warmup": 2, **QUIET}
+    with pytest.warns(DeprecationWarning, match="argument seed of sample_transfer is now rng"):
+        old = sample_transfer(task, task, seed=1, **given)
+    xr.testing.assert_identical(old, sample_transfer(task, task, rng=1, **given))
