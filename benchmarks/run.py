@@ -34,8 +34,8 @@ from tlnb.kernels import Block, kernel
 from tlnb.sampling import sample_posterior, summary
 from tlnb.sampling.likelihood import NetworkLikelihood
 from tlnb.sweeps import run_grid
-from tlnb.theory.equivalence import analytic_covariates
 from tlnb.theory.glm import GaussianCovariates, learning_curve
+from tlnb.theory.readout.equivalence import analytic_covariates
 from tlnb.theory.transfer import weight_covariances
 
 TABLE = Path(__file__).with_name("table.md")

@@ -15,8 +15,8 @@ from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.manifold import CorrelatedHiddenManifold
 from tlnb.networks import TwoLayerNetwork, train_readout
-from tlnb.theory.equivalence import analytic_covariates
 from tlnb.theory.glm import learning_curve, solve
+from tlnb.theory.readout.equivalence import analytic_covariates
 
 RATIOS = [0.5, 1.0, 2.0, 4.0, 8.0]
 LOSSES = {"loss": ["square", "logistic", "hinge"], "regularization": [0.1]}

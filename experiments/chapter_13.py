@@ -21,7 +21,11 @@ from tlnb.networks import (
     train_two_layer,
 )
 from tlnb.theory import glm
-from tlnb.theory.equivalence import analytic_covariates, covariance_error, measured_covariates
+from tlnb.theory.readout.equivalence import (
+    analytic_covariates,
+    covariance_error,
+    measured_covariates,
+)
 
 WIDTH, N0, D, N_SOURCE = 150, 300, 200, 3000
 EXAMPLES = [75, 150, 300, 600, 1200]

@@ -21,8 +21,8 @@ from tlnb.networks import (
     compare_protocols,
     train_two_layer,
 )
-from tlnb.theory.equivalence import analytic_covariates
 from tlnb.theory.glm import GaussianCovariates, learning_curve
+from tlnb.theory.readout.equivalence import analytic_covariates
 
 N0, D = 200, 100
 SOURCE = {"size": 2000, "width": 100, "penalty": 0.3}

@@ -20,7 +20,7 @@ from tlnb.networks import (
     train_two_layer,
 )
 from tlnb.theory import glm
-from tlnb.theory.equivalence import measured_covariates
+from tlnb.theory.readout.equivalence import measured_covariates
 
 WIDTH = 64
 SAMPLE_RATIOS = [0.25, 0.5, 1.0, 2.0, 4.0]

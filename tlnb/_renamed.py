@@ -25,6 +25,7 @@ MODULES: dict[str, str] = {
     "tlnb.simulation.network": "tlnb.sampling.likelihood",
     "tlnb.simulation.sampling": "tlnb.sampling",
     "tlnb.simulation.two_layer": "tlnb.networks",
+    "tlnb.theory.equivalence": "tlnb.theory.readout.equivalence",
 }
 # In which module, what a name was: the module and the name it has now.
 NAMES: dict[str, dict[str, tuple[str, str]]] = {

@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.integrate import quad
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import brentq
 from scipy.special import erfc
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
+from tests.theory.readout.instances import LOSSES, covariates, slow_proximal
 from tlnb.errors import ConvergenceError
-from tlnb.theory import glm
-from tlnb.theory.glm import GaussianCovariates, learning_curve, proximal, solve
-
-LOSSES = ("logistic", "square", "hinge")
-
-
-def covariates(
-    seed: int = 0, n_features: int = 12, *, spread: float = 1.0, explained: float = 0.9
-) -> GaussianCovariates:
-    """Random ones: eigenvalues over decades, features that explain a given part of the teacher."""
-    rng = np.random.default_rng(seed)
-    e = np.exp(spread * rng.standard_normal(n_features))
-    Q, _ = np.linalg.qr(rng.standard_normal((n_features, n_features)))
-    omega = (Q * e) @ Q.T
-    weights = rng.standard_normal(n_features) / np.sqrt(n_features)
-    tau = omega @ weights
-    return GaussianCovariates((omega + omega.T) / 2, tau, tau @ weights / explained)
-
+from tlnb.theory.glm import GaussianCovariates, learning_curve, solve
+from tlnb.theory.readout import iteration
 
 # An independent slow computation: scalar proximal maps by bracketing, adaptive quadrature over both
 # labels, matrices instead of eigenvalues, damped plain iteration.
-
-
-def slow_proximal(a: float, V: float, loss: str) -> float:
-    if loss == "hinge":
-        return max(a, min(a + V, 1.0))
-    pull = {"logistic": lambda z: 1 / (1 + np.exp(min(z, 700.0))), "square": lambda z: 1 - z}[loss]
-    low, high = min(a, 1.0) - 1e-9 * (1 + V), max(a + V, 1.0) + 1e-9 * (1 + V)
-    return brentq(lambda z: z - a - V * pull(z), low, high, xtol=1e-15, rtol=1e-15)
 
 
 def slow_conjugates(c: GaussianCovariates, ratio: float, loss: str, V, q, m) -> np.ndarray:
@@ -110,20 +85,10 @@ def test_is_a_fixed_point_of_the_slow_map_at_the_extremes(loss, ratio, regulariz
     for spread, explained in ((0.5, 0.6), (2.5, 1.0)):
         c = covariates(1, spread=spread, explained=explained)
         found = solve(c, sample_ratio=ratio, regularization=regularization, loss=loss)
-        assert found.converged and found.residual < glm.TOLERANCE
+        assert found.converged and found.residual < iteration.TOLERANCE
         assert found.m**2 <= c.teacher_variance * found.q
         once = slow_step(c, ratio, regularization, loss, found[:3])
         np.testing.assert_allclose(once, found[:3], rtol=1e-8)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_proximal_map_minimises(loss):
-    for V in (1e-6, 0.3, 50.0, 1e7):
-        a = np.concatenate([np.linspace(-1.2 * V - 5, 5 + V, 41), np.linspace(-3, 3, 21)])
-        z = proximal(a, V, loss)
-        expected = [slow_proximal(x, V, loss) for x in a]
-        np.testing.assert_allclose(z, expected, rtol=1e-9, atol=1e-9)
-        assert (np.diff(z[:41]) > -1e-9).all() and (np.diff((z - a)[:41]) < 1e-9).all()
 
 
 def test_numbers_of_a_known_instance():
@@ -309,33 +274,7 @@ def test_agrees_with_fits_to_gaussian_draws(loss, ratio):
     assert (np.abs(seen.mean(axis=0) - expected) < 4 * error + 0.01 * expected + 1e-4).all()
 
 
-# Regularisation of least test error, learning curves
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_optimal_regularisation_is_the_best_on_a_fine_grid(loss):
-    c = covariates(14, 20)
-    best = solve(c, sample_ratio=1.5, regularization="optimal", loss=loss)
-    grid = best.regularization * np.geomspace(0.02, 50, 41)
-    errors = [solve(c, sample_ratio=1.5, regularization=x, loss=loss).test_error for x in grid]
-    assert best.test_error <= min(errors) + 1e-9
-    refined = minimize_scalar(
-        lambda t: solve(c, sample_ratio=1.5, regularization=np.exp(t), loss=loss).test_error,
-        bounds=np.log(best.regularization) + np.array([-1, 1]),
-        method="bounded",
-    )
-    assert best.test_error == pytest.approx(refined.fun, rel=1e-6)
-
-
-def test_optimal_ridge_is_that_of_the_noise():
-    """Isotropic linear regression: the posterior mean's λ, noise over signal."""
-    rng = np.random.default_rng(15)
-    K, noise = 40, 0.3
-    w = rng.standard_normal(K) / np.sqrt(K)
-    c = GaussianCovariates(np.eye(K), w, w @ w + noise)
-    given = {"sample_ratio": 2.0, "loss": "square", "labels": "linear"}
-    best = solve(c, regularization="optimal", **given)
-    assert best.regularization == pytest.approx(noise / (w @ w), rel=2e-3)
+# Learning curves
 
 
 @pytest.mark.parametrize("regularization", [1e-3, "optimal"])
@@ -351,59 +290,7 @@ def test_learning_curve_is_the_single_solutions(regularization):
     assert (curve.residual < 1e-9).all()
 
 
-def test_double_descent_is_cured_by_the_optimal_regularisation():
-    c = covariates(17, 40, spread=0.3, explained=0.7)
-    given = {"sample_ratios": [0.5, 1.0, 2.0], "loss": "square"}
-    peak = learning_curve(c, regularization=1e-4, **given).test_error.values
-    tuned = learning_curve(c, regularization="optimal", **given).test_error.values
-    assert peak[1] > peak[0] and peak[1] > peak[2]
-    assert tuned[0] > tuned[1] > tuned[2]
-
-
 # Bad input
-
-
-@given(
-    n=st.integers(1, 8),
-    seed=st.integers(0, 2**32 - 1),
-    rank=st.integers(1, 10),
-    scale=st.floats(-6, 6),
-)
-@settings(max_examples=50)
-def test_sample_moments_are_always_accepted(n, seed, rank, scale):
-    """Moments of one sample are a possible Gaussian, of full rank or not."""
-    rng = np.random.default_rng(seed)
-    sample = 10**scale * rng.standard_normal((rank, n + 1))
-    moments = sample.T @ sample / rank
-    c = GaussianCovariates(moments[:-1, :-1], moments[:-1, -1], moments[-1, -1])
-    assert c.n_features == n and (c.eigenvalues >= 0).all()
-    lengthened = moments[:-1, -1] * 1.1 + 1e-3 * np.sqrt(moments[-1, -1] * np.diag(moments)[:-1])
-    if np.linalg.matrix_rank(moments, tol=1e-6 * moments.max()) < min(n + 1, rank):
-        return
-    explained = lengthened @ np.linalg.pinv(moments[:-1, :-1]) @ lengthened
-    if explained > 1.01 * moments[-1, -1]:
-        with pytest.raises(ValueError, match="impossible Gaussian"):
-            GaussianCovariates(moments[:-1, :-1], lengthened, moments[-1, -1])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (([[1.0, 0.2], [0.1, 1.0]], [0, 0], 1.0), "feature_covariance must be a symmetric"),
-        (([[1.0, 0.2, 0.1], [0.2, 1.0, 0.1]], [0, 0], 1.0), "symmetric matrix, got shape"),
-        (([[1.0, 2.0], [2.0, 1.0]], [0, 0], 1.0), "semi-definite, not 0, got eigenvalues from -1"),
-        ((np.zeros((2, 2)), [0, 0], 1.0), "positive semi-definite"),
-        ((np.eye(2), [0, 0, 0], 1.0), "teacher_covariance must be .* shape"),
-        ((np.eye(2), [0, np.nan], 1.0), "teacher_covariance must be a finite"),
-        ((np.full((2, 2), np.inf), [0, 0], 1.0), "feature_covariance must be a finite"),
-        ((np.eye(2), [0, 0], 0.0), "teacher_variance must be a number > 0"),
-        ((np.eye(2), [1, 1], 1.9), "teacher_variance must be at least .* = 2, .* got 1.9"),
-        ((np.diag([1.0, 0.0]), [0.1, 0.1], 1.0), "an impossible Gaussian"),
-    ],
-)
-def test_covariances_that_are_none_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        GaussianCovariates(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -428,15 +315,13 @@ def test_bad_arguments_are_named(changed, error, message):
         solve(given.pop("covariates"), **given)
 
 
-def test_bad_curves_and_margins_are_named():
+def test_bad_curves_are_named():
     with pytest.raises(ValueError, match="sample_ratios must hold at least one"):
         learning_curve(covariates(), sample_ratios=[], regularization=0.1)
     with pytest.raises(ValueError, match="sample_ratios must be a number > 0, got -1"):
         learning_curve(covariates(), sample_ratios=[1, -1], regularization=0.1)
     with pytest.raises(TypeError, match="sample_ratios must be a number > 0, got None"):
         learning_curve(covariates(), sample_ratios=None, regularization=0.1)
-    with pytest.raises(ValueError, match="V must be a number > 0"):
-        proximal([0.0], 0.0, "logistic")
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -447,6 +332,6 @@ def test_numbers_beyond_floating_point_do_not_converge(loss, extreme):
 
 
 def test_failure_says_how_far_it_came(monkeypatch):
-    monkeypatch.setattr(glm, "TOLERANCE", -1.0)
+    monkeypatch.setattr(iteration, "TOLERANCE", -1.0)
     with pytest.raises(ConvergenceError, match=r"residual .* regularization=.* more noise"):
         solve(covariates(), sample_ratio=1.0, regularization=0.1)

@@ -10,8 +10,12 @@ from numpy.testing import assert_allclose
 
 from tlnb import Activation, CorrelatedHiddenManifold
 from tlnb.activations import get_activation
-from tlnb.theory import equivalence
-from tlnb.theory.equivalence import analytic_covariates, covariance_error, measured_covariates
+from tlnb.theory.readout import equivalence
+from tlnb.theory.readout.equivalence import (
+    analytic_covariates,
+    covariance_error,
+    measured_covariates,
+)
 
 BASE = CorrelatedHiddenManifold(60, 40, random_state=1)
 

@@ -28,8 +28,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlnb.activations import Activation, get_activation
 from tlnb.data.manifold import CorrelatedHiddenManifold
-from tlnb.theory.glm import GaussianCovariates
 from tlnb.theory.prediction import chunks
+from tlnb.theory.readout.covariates import GaussianCovariates
 from tlnb.validation import check_choice, check_inputs, check_labels
 
 Array = NDArray[np.float64]
