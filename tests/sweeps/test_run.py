@@ -22,8 +22,10 @@ import xarray as xr
 from threadpoolctl import threadpool_info
 
 from tlnb import __version__, sweeps
+from tlnb.sweeps import points, run, storage
 
 GRID = {"width": [10, 20, 40], "scheme": ["a", "b"], "coupling": [0, 0.5, np.inf]}
+ROOT = Path(__file__).resolve().parents[2]
 LONG = {**GRID, "coupling": [*range(6)]}
 SMALL = {"width": [1, 2, 3]}
 
@@ -54,6 +56,14 @@ def fragile(width, *, broken, level=0.0):
     if width == 2 and Path(broken).exists():
         raise ArithmeticError("no convergence here")
     return {"square": width**2, "half": width / 2}
+
+
+def noted(width, *, calls):
+    """Note each call in a file, and take a while."""
+    with open(calls, "a", encoding="utf8") as file:
+        file.write(f"{width} ")
+    time.sleep(1.0)
+    return {"square": width**2}
 
 
 def uneven(width):
@@ -112,7 +122,7 @@ def test_dataset_is_over_the_grid(undisturbed):
 
 def test_attributes_say_what_made_it(tmp_path, undisturbed):
     attrs = undisturbed.attrs
-    assert attrs["function"].endswith("test_sweeps.draws") and attrs["seed"] == "7"
+    assert attrs["function"].endswith("test_run.draws") and attrs["seed"] == "7"
     assert attrs["tlnb"] == __version__ and attrs["numpy"] == np.__version__
     assert "run_grid" in attrs["command"] and str(tmp_path) not in str(attrs)
     made = sweep(tmp_path / "a.nc", labelled, SMALL, command="python results/a.py", workers=1)
@@ -176,8 +186,8 @@ def test_seeds_belong_to_parameters_not_to_places(tmp_path, undisturbed):
     np.testing.assert_array_equal(
         alone["draw"].values.ravel(), undisturbed["draw"].sel({k: v[0] for k, v in part.items()})
     )
-    points = [{"a": a, "b": b} for a in "xy" for b in range(5)]
-    assert len({sweeps.point_seed(seed, point) for seed in range(3) for point in points}) == 30
+    places = [{"a": a, "b": b} for a in "xy" for b in range(5)]
+    assert len({sweeps.point_seed(seed, place) for seed in range(3) for place in places}) == 30
     assert sweeps.point_seed(0, {"a": 1, "b": 0}) == sweeps.point_seed(0, {"b": -0.0, "a": 1.0})
 
 
@@ -191,7 +201,7 @@ def test_blas_threads_times_workers_stay_within_the_cores(tmp_path):
 SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from test_sweeps import LONG, sweep
+from tests.sweeps.test_run import LONG, sweep
 sweep(sys.argv[2], grid=LONG, fixed={"delay": 0.05}, workers=2)
 """
 
@@ -199,7 +209,7 @@ sweep(sys.argv[2], grid=LONG, fixed={"delay": 0.05}, workers=2)
 def test_killed_sweep_continues_to_the_same_bits(tmp_path):
     calm = sweep(tmp_path / "calm.nc", grid=LONG, workers=1)
     path, folder = tmp_path / "killed.nc", tmp_path / "killed.nc.points"
-    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(path)]
+    command = [sys.executable, "-c", SCRIPT, str(ROOT), str(path)]
     rng = random.Random()
     for _ in range(3):
         before = set(folder.glob("*.nc"))
@@ -217,7 +227,7 @@ def test_killed_sweep_continues_to_the_same_bits(tmp_path):
         assert len(workers) >= 2 and not orphans
         finished = set(folder.glob("*.nc"))
         assert before <= killed <= finished, "a finished point was lost"
-        assert all(sweeps._read(file).attrs["fingerprint"] for file in finished)
+        assert all(storage.read(file).attrs["fingerprint"] for file in finished)
     damaged, cut, *_ = finished
     content = bytearray(damaged.read_bytes())
     content[rng.randrange(len(content))] ^= 1
@@ -227,6 +237,47 @@ def test_killed_sweep_continues_to_the_same_bits(tmp_path):
         disturbed = sweep(path, grid=LONG, fixed={"delay": 0.05}, workers=2)
     assert len(caught) == 2 and bits(disturbed) == bits(calm)
     assert not folder.exists()
+
+
+TWO_RUNS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from tests.sweeps.test_run import noted, sweep
+made = sweep(sys.argv[2], noted, {"width": [1, 2, 3, 4]}, fixed={"calls": sys.argv[3]},
+             workers=1, recompute=True)
+assert (made["square"] == [1, 4, 9, 16]).all()
+"""
+
+
+def test_two_runs_at_a_time_compute_every_point_once(tmp_path):
+    """The second waits and takes what the first has made; then nothing but the file is left."""
+    calls = tmp_path / "calls"
+    command = [sys.executable, "-c", TWO_RUNS, str(ROOT), str(tmp_path / "a.nc"), str(calls)]
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [run.communicate(timeout=300)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert sum("another run is at it" in text for text in said) == 1
+    assert sorted(calls.read_text().split()) == ["1", "2", "3", "4"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.nc", "calls"]
+
+
+def test_lock_of_a_run_that_died_is_free(tmp_path):
+    code = "import os, sys, pathlib; sys.path.insert(0, sys.argv[1])\n"
+    code += "from tlnb.sweeps.storage import only_run\n"
+    code += "with only_run(pathlib.Path(sys.argv[2])): os._exit(3)"
+    command = [sys.executable, "-c", code, str(ROOT), str(tmp_path / "a.nc")]
+    assert subprocess.run(command).returncode == 3
+    assert [file.name for file in tmp_path.iterdir()] == [".a.nc.lock"]
+    with storage.only_run(tmp_path / "a.nc") as waited:
+        assert not waited
+    assert not list(tmp_path.iterdir())
+
+
+def test_point_of_changed_code_is_not_computed(tmp_path, monkeypatch):
+    """As a worker does that imported the code after it was edited."""
+    monkeypatch.setattr(points, "code_fingerprint", lambda function: "other")
+    with pytest.raises(RuntimeError, match="code was changed after the sweep began"):
+        sweep(tmp_path / "a.nc", labelled, SMALL, workers=1)
 
 
 def test_failing_point_is_recorded_then_tried_again(tmp_path):
@@ -271,13 +322,13 @@ def test_sweep_without_one_result_says_why(tmp_path, function, words):
 
 def _interrupt(path, **options):
     """Leave the points of a sweep as a kill before the last step does."""
-    whole = sweeps._merge
+    whole = run.merge
     try:
-        sweeps._merge = None
+        run.merge = None
         with pytest.raises(TypeError):
             sweep(path, **options, workers=1)
     finally:
-        sweeps._merge = whole
+        run.merge = whole
     return sorted(path.with_name(path.name + ".points").glob("*.nc"))
 
 
@@ -285,7 +336,7 @@ def test_point_of_another_place_is_not_used(tmp_path, undisturbed):
     path, grid = tmp_path / "a.nc", {**GRID, "width": [20], "scheme": ["a"]}
     first, second, _ = _interrupt(path, grid=grid)
     first.write_bytes(second.read_bytes())
-    with pytest.warns(UserWarning, match="another function, parameters, seed or version"):
+    with pytest.warns(UserWarning, match="another function, parameters, seed or version of"):
         made = sweep(path, grid=grid, workers=1)
     assert bits(made) == bits(undisturbed.sel(width=[20], scheme=["a"]))
 

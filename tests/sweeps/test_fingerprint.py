@@ -1,0 +1,176 @@
+"""A fingerprint changes with whatever could change a number, and with nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from tlnb import sweeps
+from tlnb.sweeps import fingerprint
+from tlnb.sweeps.fingerprint import as_json, code_fingerprint
+
+FILES = {
+    "study/__init__.py": "",
+    "study/point.py": """
+from study import settings
+from study.helpers import double
+
+def point(width):
+    from .late import offset
+    return {"x": double(width) * settings.SCALE + offset()}
+""",
+    "study/settings.py": "SCALE = 3.0\n",
+    "study/helpers.py": """
+import numpy as np
+
+def double(x):
+    return 2 * x
+""",
+    "study/late.py": "import beside\n\ndef offset():\n    return beside.OFFSET\n",
+    "beside.py": "OFFSET = 1.0\n",
+    "study/unrelated.py": "X = 1\n",
+}
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A folder of modules on the path; call it to get the point function as of now."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def forget():
+        for name in [name for name in sys.modules if name.split(".")[0] in ("study", "beside")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        fingerprint._digest.cache_clear()
+
+    def point():
+        forget()
+        return importlib.import_module("study.point").point
+
+    point.folder = tmp_path
+    yield point
+    forget()
+
+
+def change(study, name: str, old: str, new: str) -> None:
+    path = study.folder / name
+    text = path.read_text(encoding="utf8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf8")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("study/point.py", "double(width) *", "double(width) /"),
+        ("study/helpers.py", "2 * x", "3 * x"),
+        ("study/settings.py", "3.0", "3.1"),
+        ("study/late.py", "beside.OFFSET", "-beside.OFFSET"),
+        ("beside.py", "1.0", "2.0"),
+    ],
+    ids=["function", "helper", "constant", "imported when called", "module of another folder"],
+)
+def test_code_that_the_function_reaches_counts(study, name, old, new):
+    before = code_fingerprint(study())
+    assert code_fingerprint(study()) == before
+    change(study, name, old, new)
+    assert code_fingerprint(study()) != before
+    change(study, name, new, old)
+    assert code_fingerprint(study()) == before
+
+
+def test_comments_docstrings_layout_and_other_modules_do_not_count(study):
+    before = code_fingerprint(study())
+    change(study, "study/unrelated.py", "1", "2")
+    change(study, "study/helpers.py", "return 2 * x", "return (2\n        * x)  # twice")
+    change(study, "study/helpers.py", "def double(x):", 'def double(x):\n    """Twice x."""')
+    change(study, "study/settings.py", "SCALE", '"""Settings."""\n\nSCALE')
+    assert code_fingerprint(study()) == before
+
+
+def test_the_package_counts(study, tmp_path, monkeypatch):
+    before = code_fingerprint(study())
+    other = tmp_path / "other.py"
+    other.write_text("X = 1\n", encoding="utf8")
+    sources = fingerprint._sources
+    monkeypatch.setattr(fingerprint, "_sources", lambda package: [*sources(package)[:-1]])
+    assert code_fingerprint(study()) != before
+
+
+def test_installed_and_standard_modules_are_not_followed(study):
+    module = sys.modules[study().__module__]
+    assert sorted(fingerprint._local_modules(module)) == [
+        "beside", "study", "study.helpers", "study.late", "study.point", "study.settings"
+    ]  # fmt: skip
+
+
+def test_resumed_sweep_computes_points_of_other_code_again(study):
+    """The defect: a helper is changed between a kill and the next start."""
+    path = study.folder / "a.nc"
+    settings = {"path": path, "seed": 0, "workers": 1, "progress": False}
+    first = sweeps.run_grid(study(), {"width": [1, 2]}, **settings)
+    change(study, "study/helpers.py", "2 * x", "4 * x")
+    with pytest.warns(UserWarning, match="version of the code: computing it again"):
+        second = sweeps.run_grid(study(), {"width": [1, 2]}, **settings)
+    np.testing.assert_array_equal(first["x"], [7, 13])
+    np.testing.assert_array_equal(second["x"], [13, 25])
+
+
+def cell(module: types.ModuleType, source: str) -> None:
+    """Run a cell of a notebook: code that is in no file."""
+    name = f"<cell {source!r}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    exec(compile(source, name, "exec"), vars(module))
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        "SCALE = 4.0",
+        "def double(x):\n    return x + x + 0",
+        "class Shift:\n    def __call__(self, x):\n        return x + 2",
+    ],
+)
+def test_in_a_notebook_what_the_function_names_counts(monkeypatch, new):
+    notebook = types.ModuleType("a_notebook")
+    monkeypatch.setitem(sys.modules, "a_notebook", notebook)
+    cells = [
+        "SCALE = 3.0",
+        "def double(x):\n    return 2 * x",
+        "class Shift:\n    def __call__(self, x):\n        return x + 1",
+        "def point(width):\n    return [Shift()(double(w) * SCALE) for w in range(width)]",
+    ]
+    for source in cells:
+        cell(notebook, source)
+    before = fingerprint._named_by(notebook.point, notebook)
+    cell(notebook, "UNUSED = 1")
+    assert fingerprint._named_by(notebook.point, notebook) == before
+    cell(notebook, new)
+    assert fingerprint._named_by(notebook.point, notebook) != before
+    assert code_fingerprint(notebook.point)
+
+
+def test_parameters_of_equal_value_are_one_text():
+    assert as_json({"b": np.float64(1.5), "a": 1}) == as_json({"a": 1, "b": 1.5})
+    assert as_json(np.arange(3)) != as_json(np.arange(3.0))
+    with pytest.raises(TypeError, match="fixed must hold numbers"):
+        as_json(object())
+
+
+def test_two_processes_find_the_same(study):
+    code = "import sys; sys.path[:0] = sys.argv[1:]\n"
+    code += "from study.point import point; from tlnb.sweeps.fingerprint import code_fingerprint\n"
+    code += "print(code_fingerprint(point))"
+    root = str(fingerprint.Path(fingerprint.tlnb.__file__).parent.parent)
+    command = [sys.executable, "-c", code, str(study.folder), root]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == code_fingerprint(study())
