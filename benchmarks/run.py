@@ -28,15 +28,14 @@ from scipy.optimize import brentq, minimize_scalar
 from threadpoolctl import threadpool_limits
 
 from tlnb import Task, coupling_sweep, width_sweep
-from tlnb.activations import get_activation
 from tlnb.data.manifold import CorrelatedHiddenManifold
-from tlnb.kernels import Block, kernel
+from tlnb.kernels import InnerProducts, get_activation, kernel
+from tlnb.priors import weight_covariances
 from tlnb.sampling import sample_posterior, summary
 from tlnb.sampling.likelihood import NetworkLikelihood
 from tlnb.sweeps import run_grid
 from tlnb.theory.glm import GaussianCovariates, learning_curve
 from tlnb.theory.readout.equivalence import analytic_covariates
-from tlnb.theory.transfer import weight_covariances
 
 TABLE = Path(__file__).with_name("table.md")
 ERF = get_activation("erf")
@@ -126,8 +125,9 @@ def coupling_rows() -> list[Row]:
 
     def floor() -> None:
         _, U = eigh(kernel(source.X, activation="erf"), driver="evd", check_finite=False)
-        source_target, target_target = Block.between(source.X, target.X), Block.of(target.X)
-        source_test, target_test = (Block.between(X, test.X) for X in (source.X, target.X))
+        source_target = InnerProducts.between(source.X, target.X)
+        target_target = InnerProducts.of(target.X)
+        source_test, target_test = (InnerProducts.between(X, test.X) for X in (source.X, target.X))
         for coupling in COUPLINGS:
             c_s, c_st, c_t, c_tt = weight_covariances(coupling)
             U.T @ source_target.kernel(ERF, c_s, c_st, c_t, 1.0)
@@ -167,7 +167,7 @@ PEAK = """
 import numpy as np
 from joblib import cpu_count
 from tlnb import Task
-from tlnb.theory import proportional, transfer
+from tlnb.theory import one_task, transfer
 def peak():
     # Of this program alone: the resource module's figure starts at the parent's (Linux only).
     with open("/proc/self/status") as status:
@@ -185,7 +185,7 @@ print(before, peak())
 
 def memory_rows() -> list[Row]:
     """Peak memory beyond what was there before."""
-    fit = "proportional.solve(task, width=200)"
+    fit = "one_task.solve(task, width=200)"
     transferred = "transfer.solve(task, few, width=200, coupling=1.0)"
     many = f"solution = {transferred}; before = peak()\n"
     many += "solution.predict(np.random.default_rng(1).standard_normal((100_000, 100)))"

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.sampling import sample_posterior, summary
-from tlnb.theory import proportional
+from tlnb.theory import one_task
 
 QUANTITIES = ["order_parameter", "train_error", "test_error"]
 # Draws kept of each chain: fewer where a draw costs more, the difference being smaller there too.
@@ -35,7 +35,7 @@ def compare(
     settings = {"activation": activation, "temperature": temperature}
     found = {}
     for name, at in (("theory", width), ("infinite", np.inf)):
-        solution = proportional.solve(train, width=at, **settings)
+        solution = one_task.solve(train, width=at, **settings)
         test_error = solution.predict(test.X, test.y).test_error.mean()
         found[name] = np.array([solution.Q, solution.train_error, test_error])
     sampled = sample_posterior(

@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from tests.instances import deterministic, linear_teachers
 from tlnb import RenormalizedGPRegressor, Task, TransferGPRegressor
-from tlnb.theory import proportional, transfer
+from tlnb.theory import one_task, transfer
 
 BOTH = pytest.mark.parametrize("estimator", [RenormalizedGPRegressor(), TransferGPRegressor()])
 
@@ -31,7 +31,7 @@ def test_renormalized_is_the_theory():
     source, _, test = deterministic()
     parameters = {"width": 15, "activation": "relu", "temperature": 0.1, "readout_precision": 2.0}
     fitted = RenormalizedGPRegressor(**parameters).fit(source.X, source.y)
-    solution = proportional.solve(source, **parameters)
+    solution = one_task.solve(source, **parameters)
     mean, deviation = fitted.predict(test.X, return_std=True)
     outcome = solution.predict(test.X, test.y)
     np.testing.assert_array_equal(mean, outcome.mean)

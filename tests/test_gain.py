@@ -10,7 +10,7 @@ import pytest
 
 from tlnb import gain as g
 from tlnb.data.task import Task
-from tlnb.theory.proportional import width_sweep
+from tlnb.theory.one_task import width_sweep
 from tlnb.theory.transfer import coupling_sweep
 
 N0 = 20

@@ -8,10 +8,10 @@ import sympy as sp
 
 from tlnb import Task
 from tlnb import symbolic as sym
-from tlnb.activations import get_activation
+from tlnb.kernels import get_activation
 from tlnb.priors import Priors
-from tlnb.theory import franz_parisi, proportional, transfer
-from tlnb.theory.coupled import CoupledTasks
+from tlnb.theory import one_task, transfer
+from tlnb.theory.transfer import TransferProblem
 
 n = sp.Symbol("n", positive=True)
 N1, T, T_s, T_t = sp.symbols("N1 T T_s T_t", positive=True)
@@ -98,18 +98,18 @@ def test_single_task_action_and_its_slope_are_those_of_the_package():
     e, U = np.linalg.eigh(K)
     arguments = (e, (U.T @ y) ** 2)
     at = np.geomspace(0.05, 20, 7)
-    coded = proportional.effective_action(at, *arguments, width=7, temperature=0.3)
+    coded = one_task.effective_action(at, *arguments, width=7, temperature=0.3)
     np.testing.assert_allclose(coded, [float(action(q)) for q in at], rtol=1e-12)
-    coded = proportional.stationarity(at, *arguments, width=7, temperature=0.3)
+    coded = one_task.stationarity(at, *arguments, width=7, temperature=0.3)
     np.testing.assert_allclose(coded, [float(slope(q)) for q in at], rtol=1e-10, atol=1e-12)
 
 
 def test_log_evidence_is_the_action_with_the_constants_of_normalised_priors():
     rng = np.random.default_rng(2)
     task = Task(rng.standard_normal((4, 6)), rng.standard_normal(4))
-    solution = proportional.solve(task, width=9, activation="erf", temperature=0.2)
+    solution = one_task.solve(task, width=9, activation="erf", temperature=0.2)
     z = np.einsum("ij,ij->i", task.X, task.X) / 6
-    K = exact(get_activation("erf").kernel(z, task.X @ task.X.T / 6, z))
+    K = exact(get_activation("erf").dual(z, task.X @ task.X.T / 6, z))
     Q, y = sp.Float(solution.Q, 30), exact(task.y)
     covariance = sp.Float(0.2, 30) * sp.eye(4) + Q * K
     evidence = sym.log_gaussian(y, covariance) - sp.Rational(9, 2) * (Q - 1 - sp.log(Q))
@@ -232,7 +232,7 @@ def kernels_at(source, target, X, coupling, activation):
 
     def block(A, B, c_a, c_ab, c_b, precision):
         z_a, z_b = ((Z**2).mean(1) for Z in (A, B))
-        return exact(sigma.kernel(c_a * z_a, c_ab * A @ B.T / 5, c_b * z_b) / precision)
+        return exact(sigma.dual(c_a * z_a, c_ab * A @ B.T / 5, c_b * z_b) / precision)
 
     cross = np.sqrt(one * two)
     train = sym.ReplicaMatrix(
@@ -275,12 +275,14 @@ def test_package_action_gradient_and_solution_against_sympy(activation, coupling
     np.testing.assert_allclose(np.array(gradient(*saddle), dtype=float), 0, atol=1e-8)
 
     # Away from the saddle too, with Q_st at its own stationary value.
-    tasks = CoupledTasks(source, target, Priors(activation=activation, **PRIORS))
+    tasks = TransferProblem(source, target, Priors(activation=activation, **PRIORS))
     blocks = tasks.blocks(width, coupling)
     for D, shared in ((0.4, 0.2), (0.9, 0.5), (1.4, 0.05)):
-        point = franz_parisi.expand(D, shared, blocks)
+        point = transfer.expand(D, shared, blocks)
         at = D + shared, shared, point.Q_st
-        assert franz_parisi.franz_parisi_action(*at, blocks) == pytest.approx(
+        # The blocks are in units of the readouts' prior.
+        volume = len(target.y) * np.log(PRIORS["readout_precision"])
+        assert transfer.franz_parisi_action(*at, blocks) - volume == pytest.approx(
             float(action(*at)), rel=1e-12
         )
         dS_t, dS_tt, dS_st = (float(value) for value in gradient(*at))

@@ -14,12 +14,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Task": "tlnb.data.task",
-    "Activation": "tlnb.activations",
+    "Activation": "tlnb.kernels",
     "CorrelatedHiddenManifold": "tlnb.data.manifold",
     "ConvergenceError": "tlnb.errors",
     "RenormalizedGPRegressor": "tlnb.estimators",
     "TransferGPRegressor": "tlnb.estimators",
-    "width_sweep": "tlnb.theory.proportional",
+    "width_sweep": "tlnb.theory.one_task",
     "coupling_sweep": "tlnb.theory.transfer",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -19,16 +19,27 @@ from typing import Any, TypeVar, cast
 
 # Where a module stood: where it stands.
 MODULES: dict[str, str] = {
+    "tlnb.activations": "tlnb.kernels.activations",
+    "tlnb.gaussian_quadrature": "tlnb.kernels.quadrature",
     "tlnb.simulation": "tlnb.sampling",
     "tlnb.simulation.diagnostics": "tlnb.sampling.diagnostics",
     "tlnb.simulation.hmc": "tlnb.sampling.hmc",
     "tlnb.simulation.network": "tlnb.sampling.likelihood",
     "tlnb.simulation.sampling": "tlnb.sampling",
     "tlnb.simulation.two_layer": "tlnb.networks",
+    "tlnb.theory.coupled": "tlnb.theory.transfer",
     "tlnb.theory.equivalence": "tlnb.theory.readout.equivalence",
+    "tlnb.theory.franz_parisi": "tlnb.theory.transfer",
+    "tlnb.theory.linear": "tlnb.theory.exact.linear",
+    "tlnb.theory.proportional": "tlnb.theory.one_task",
 }
 # In which module, what a name was: the module and the name it has now.
 NAMES: dict[str, dict[str, tuple[str, str]]] = {
+    "tlnb.kernels": {
+        "Block": ("tlnb.kernels", "InnerProducts"),
+        "WeightCovariances": ("tlnb.priors", "WeightCovariances"),
+        "diagonal": ("tlnb.kernels", "dual_diagonal"),
+    },
     "tlnb.networks": {
         "LOSSES": ("tlnb.networks.losses", "LOSSES"),
         "Objective": ("tlnb.networks.training", "Objective"),
@@ -42,6 +53,12 @@ NAMES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "tlnb.sampling.likelihood": {
         "Network": ("tlnb.sampling.likelihood", "NetworkLikelihood"),
+    },
+    "tlnb.theory.transfer": {
+        "Blocks": ("tlnb.theory.transfer", "KernelBlocks"),
+        "CoupledTasks": ("tlnb.theory.transfer", "TransferProblem"),
+        "solution": ("tlnb.theory.transfer.problem", "_solution"),
+        "sweep": ("tlnb.theory.transfer.problem", "_sweep"),
     },
 }
 
@@ -71,6 +88,20 @@ class _Finder(MetaPathFinder):
         return ModuleSpec(fullname, _Loader())
 
 
+def renamed(old: str, new: str) -> Callable[[Callable], Callable]:
+    """Decorator of a function that stands under its old name: calling it warns."""
+
+    def decorate(function: Callable) -> Callable:
+        @wraps(function)
+        def warning(*args: Any, **kwargs: Any) -> Any:
+            _warn(old, new, stacklevel=2)
+            return function(*args, **kwargs)
+
+        return warning
+
+    return decorate
+
+
 def install() -> None:
     """Make the old names of modules importable."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -84,7 +115,8 @@ def renamed_names(module: str) -> Callable[[str], Any]:
         if name not in NAMES.get(module, {}):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, new = NAMES[module][name]
-        _warn(f"{module}.{name}", f"{home}.{new}", stacklevel=2)
+        if not new.startswith("_"):  # else calling it says what to write instead
+            _warn(f"{module}.{name}", f"{home}.{new}", stacklevel=2)
         return getattr(import_module(home), new)
 
     return __getattr__

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent / "_")[:-1]
+
 
 class ConvergenceError(RuntimeError):
     """A solver found no acceptable solution; the message names the residual and what to try."""
@@ -21,3 +27,11 @@ class SamplingError(RuntimeError):
     def __init__(self, message: str, state: object) -> None:
         super().__init__(message)
         self.state = state
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn in the name of the line outside this package that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

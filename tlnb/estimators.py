@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from tlnb.activations import Activation
 from tlnb.data.task import Task
-from tlnb.theory import proportional, transfer
+from tlnb.kernels import Activation
+from tlnb.theory import one_task, transfer
 from tlnb.theory.prediction import Prediction
 
 Array = NDArray[np.float64]
@@ -81,13 +81,13 @@ class RenormalizedGPRegressor(_NetworkRegressor):
     ----------
     order_parameters_ : NamedTuple (Q,)
     log_evidence_ : float
-    solution_ : tlnb.theory.proportional.ProportionalSolution
+    solution_ : tlnb.theory.one_task.ProportionalSolution
     n_features_in_ : int
 
     Notes
     -----
     Inputs are used as they are: scale them to mean ``|x|²/N0`` of about 1. Errors and warnings are
-    those of `tlnb.theory.proportional.solve`. Source: Pacelli et al. (2023).
+    those of `tlnb.theory.one_task.solve`. Source: Pacelli et al. (2023).
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class RenormalizedGPRegressor(_NetworkRegressor):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> RenormalizedGPRegressor:
         """Solve the saddle point for inputs ``X`` (P, N0) and labels ``y`` (P,)."""
-        self.solution_ = proportional.solve(self._task(X, y), **self.get_params())
+        self.solution_ = one_task.solve(self._task(X, y), **self.get_params())
         self.order_parameters_ = OneTaskOrderParameters(self.solution_.Q)
         self.log_evidence_ = self.solution_.log_evidence
         return self
@@ -134,7 +134,7 @@ class TransferGPRegressor(_NetworkRegressor):
     order_parameters_ : NamedTuple (Q_s, Q_t, Q_st, Q_tt); without a source Q_s is NaN
     coupling_ : float, the coupling in use; 0 without a source
     log_evidence_ : float
-    solution_ : the solution object of `tlnb.theory.transfer` (or `.proportional` without a source)
+    solution_ : the solution object of `tlnb.theory.transfer` (or `.one_task` without a source)
     n_features_in_ : int
 
     Notes
@@ -184,12 +184,12 @@ class TransferGPRegressor(_NetworkRegressor):
         if source is None:
             shared = RenormalizedGPRegressor().get_params()
             alone = {name: getattr(self, name) for name in shared}
-            self.solution_ = proportional.solve(target, **alone)
+            self.solution_ = one_task.solve(target, **alone)
             Q_s, Q_t, Q_st, Q_tt = np.nan, self.solution_.Q, 0.0, 0.0
             self.coupling_ = 0.0
         else:
-            tasks = transfer.CoupledTasks(source, target, priors)
-            self.solution_ = solution = transfer.solution(tasks, width, coupling)
+            problem = transfer.TransferProblem(source, target, priors)
+            self.solution_ = solution = problem.solve(width=width, coupling=coupling)
             Q_s, Q_t, Q_st, Q_tt = solution.Q_s, solution.Q_t, solution.Q_st, solution.Q_tt
             self.coupling_ = solution.coupling
         self.order_parameters_ = TransferOrderParameters(Q_s, Q_t, Q_st, Q_tt)

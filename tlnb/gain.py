@@ -36,9 +36,7 @@ from threadpoolctl import threadpool_limits
 
 from tlnb.data.task import Task, check_task
 from tlnb.priors import Priors
-from tlnb.theory.coupled import CoupledTasks
-from tlnb.theory.proportional import at_width
-from tlnb.theory.transfer import solution
+from tlnb.theory.transfer import TransferProblem
 from tlnb.validation import check_count, check_nonnegative, check_rng, check_width
 
 Array = NDArray[np.float64]
@@ -135,12 +133,12 @@ def transfer_gain(
         if (size := np.abs(task.y).max()) > LARGEST_LABEL:
             raise ValueError(f"{name}.y must be at most {LARGEST_LABEL:g} in size, got {size:g}")
 
-    couplings, tasks = np.unique(couplings), CoupledTasks(source, target, priors)
+    couplings, problem = np.unique(couplings), TransferProblem(source, target, priors)
     evidence, coupled, prior, scratch = [], [], [], []
     with threadpool_limits(1):  # matrices of the target's size: threads cost more than they give
         for train, held_out in _splits(target, test, splits, rng):
-            mine = tasks.with_target(train)
-            networks = [solution(mine, width, g) for g in couplings]
+            mine = problem.with_target(train)
+            networks = [mine.solve(width=width, coupling=g) for g in couplings]
             evidence.append([network.log_evidence for network in networks])
             coupled.append([n.predict(held_out.X, held_out.y).test_error for n in networks])
             prior.append([_errors_alone(mine, g, [width], held_out)[0] for g in couplings])
@@ -190,11 +188,11 @@ def _verdict(comparisons: pd.DataFrame, any_coupling: bool) -> tuple[str, str]:
 
 
 def _errors_alone(
-    tasks: CoupledTasks, coupling: float, widths: Sequence[float], test: Task
+    problem: TransferProblem, coupling: float, widths: Sequence[float], test: Task
 ) -> list[Array]:
     """Test errors from scratch with the prior that the coupling leaves, (len(widths), n_test)."""
-    spectrum, process = tasks.alone_spectrum(coupling), tasks.alone(coupling)
-    networks = [at_width(width, tasks.priors.temperature, spectrum, process) for width in widths]
+    alone = problem.alone(coupling)
+    networks = [alone.solve(width=width) for width in widths]
     return [network.predict(test.X, test.y).test_error for network in networks]
 
 

@@ -7,19 +7,43 @@ b = γ/(λ0t + γ), so that per component
     c_s = 1/λ0s,   c_st = b c_s,   c_tt = b² c_s,   c_t = 1/(λ0t + γ) + c_tt.
 
 γ = 0 is training from scratch, γ = ∞ frozen source features. Source: Ingrosso et al. (2025).
+
+The readouts' prior decides how much of the fit the hidden layer has to do. `richness` is λ1/N1,
+readout precision per hidden unit: λ1 = 1 at any width is the lazy end, with a richness of 1/N1;
+a richness of order one is the mean-field scaling f = (1/N1) Σ v σ(h) with v of order one, the rich
+end. Widths are comparable at fixed richness.
+
+Weight decay λ_wd of a network trained on the loss ½ Σ (y - f)² corresponds to the precision
+λ_wd/T of a posterior at temperature T, for hidden weights and readouts alike: trained networks are
+the limit T → 0 at fixed λT.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from tlnb.activations import Activation, get_activation
-from tlnb.kernels import WeightCovariances
-from tlnb.validation import check_choice, check_nonnegative, check_positive
+from tlnb.kernels.activations import Activation, get_activation
+from tlnb.validation import check_choice, check_nonnegative, check_positive, check_width
 
 SCHEMES = ("elastic", "variance-preserving")
+
+
+class WeightCovariances(NamedTuple):
+    """Covariances per component of the hidden weights of a source and of targets around it.
+
+    ``c_s`` source with itself, ``c_st`` source with target, ``c_t`` target with itself, ``c_tt``
+    two target replicas drawn independently around the same source.
+    """
+
+    c_s: float
+    c_st: float
+    c_t: float
+    c_tt: float
 
 
 def weight_covariances(
@@ -55,6 +79,26 @@ def weight_covariances(
     return WeightCovariances(c_s, b * c_s, 1 / (precision + coupling) + b**2 * c_s, b**2 * c_s)
 
 
+class OneTaskOptions(TypedDict, total=False):
+    """The keywords by which priors of one network are given; see `Priors`."""
+
+    activation: str | Activation | Callable
+    temperature: float
+    weight_precision: float
+    readout_precision: float | None
+    richness: float | None
+
+
+class PriorOptions(OneTaskOptions, total=False):
+    """The keywords by which priors of two coupled networks are given; see `Priors`."""
+
+    source_temperature: float | None
+    source_weight_precision: float | None
+    source_readout_precision: float | None
+    source_richness: float | None
+    coupling_scheme: str
+
+
 @dataclass(frozen=True)
 class Priors:
     """The networks' activation and priors, and how the coupling acts.
@@ -63,8 +107,12 @@ class Priors:
     ----------
     activation : str, Activation or callable
     temperature, weight_precision, readout_precision : float
-        T, λ0 and λ1 of the target, all > 0.
-    source_temperature, source_weight_precision, source_readout_precision : float, optional
+        T, λ0 and λ1 of the target, all > 0; by default 0.01, 1 and 1.
+    richness : float, optional
+        λ1/N1 instead of ``readout_precision``, which then grows with the width. Give one or the
+        other; a ``readout_precision`` of 1, its default, counts as not given.
+    source_temperature, source_weight_precision : float, optional
+    source_readout_precision, source_richness : float, optional
         Those of the source; None: as the target's.
     coupling_scheme : {"elastic", "variance-preserving"}
         See `weight_covariances`.
@@ -72,25 +120,123 @@ class Priors:
     Raises
     ------
     ValueError, TypeError
-        For an unknown activation or scheme and numbers that are not > 0.
+        For an unknown activation or scheme, numbers that are not > 0, and a richness beside a
+        readout precision.
+
+    Examples
+    --------
+    >>> Priors(temperature=0.1).source_temperature
+    0.1
+    >>> Priors(richness=0.5).at_width(200).readout_precision
+    100.0
     """
 
-    activation: str | Activation = "erf"
+    activation: str | Activation | Callable = "erf"
     temperature: float = 0.01
     weight_precision: float = 1.0
-    readout_precision: float = 1.0
+    readout_precision: float | None = 1.0
     source_temperature: float | None = None
     source_weight_precision: float | None = None
     source_readout_precision: float | None = None
     coupling_scheme: str = "elastic"
+    richness: float | None = None
+    source_richness: float | None = None
+    _given: dict[str, Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "activation", get_activation(self.activation))
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("_given", {name: getattr(self, name) for name in PriorOptions.__annotations__})
+        put("activation", get_activation(self.activation))
         check_choice("coupling_scheme", self.coupling_scheme, SCHEMES)
-        for name in ("temperature", "weight_precision", "readout_precision"):
+        for name in ("temperature", "weight_precision"):
             own = check_positive(name, getattr(self, name))
             of_source = getattr(self, f"source_{name}")
-            if of_source is not None:
-                check_positive(f"source_{name}", of_source)
-            object.__setattr__(self, name, own)
-            object.__setattr__(self, f"source_{name}", own if of_source is None else of_source)
+            put(name, own)
+            source = own if of_source is None else check_positive(f"source_{name}", of_source)
+            put(f"source_{name}", source)
+        own = _readouts("", self.readout_precision, self.richness, (1.0, None))
+        if self.source_readout_precision is None and self.source_richness is None:
+            source = own
+        else:
+            source = _readouts("source_", self.source_readout_precision, self.source_richness)
+        for start, pair in (("", own), ("source_", source)):
+            put(f"{start}readout_precision", pair[0])
+            put(f"{start}richness", pair[1])
+
+    @classmethod
+    def of(cls, function: str, options: Mapping[str, Any]) -> Priors:
+        """The priors that the keywords of ``function`` say, which errors name.
+
+        Raises
+        ------
+        TypeError
+            For a keyword that is none of `PriorOptions`.
+        """
+        check_options(function, options, PriorOptions)
+        return cls(**options)
+
+    def replace(self, **changes: Any) -> Priors:
+        """These priors with some of them given anew.
+
+        What was left to follow the target still follows it; a readout precision replaces a
+        richness and the other way round.
+        """
+        check_options("Priors.replace", changes, PriorOptions)
+        given = dict(self._given)
+        for start in ("", "source_"):
+            pair = f"{start}readout_precision", f"{start}richness"
+            for one, other in (pair, pair[::-1]):
+                if changes.get(one) is not None and other not in changes:
+                    given[other] = None
+        return Priors(**(given | changes))
+
+    def at_width(self, width: float) -> Priors:
+        """The same priors with each richness turned into the readout precision at this width."""
+        changes = {}
+        for start in ("", "source_"):
+            richness = getattr(self, f"{start}richness")
+            if richness is not None:
+                changes[f"{start}readout_precision"] = richness * _finite(width)
+                changes[f"{start}richness"] = None
+        return self.replace(**changes) if changes else self
+
+
+def _readouts(
+    start: str, precision: float | None, richness: float | None, unsaid: tuple = (None,)
+) -> tuple[float | None, float | None]:
+    """The pair (readout precision, richness), one of which is None."""
+    if richness is None:
+        given = 1.0 if precision is None else precision
+        return check_positive(f"{start}readout_precision", given), None
+    check_positive(f"{start}richness", richness)
+    if precision not in unsaid:
+        raise ValueError(
+            f"{start}richness is {start}readout_precision / width: give one or the other, got "
+            f"{start}richness={richness!r} and {start}readout_precision={precision!r}"
+        )
+    return None, float(richness)
+
+
+def _finite(width: float) -> float:
+    if np.isinf(check_width(width)):
+        raise ValueError("width must be finite where a richness is given, got inf")
+    return width
+
+
+def check_options(function: str, given: Mapping[str, Any], options: type) -> None:
+    """Raise a TypeError for names that are no keys of the TypedDict ``options``."""
+    allowed = list(options.__annotations__)
+    for name in given:
+        if name not in allowed:
+            close = get_close_matches(name, allowed, 1)
+            meant = (
+                f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(allowed)}"
+            )
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{meant}")
+
+
+def richness(readout_precision: float, width: float) -> float:
+    """λ1/N1, the readout precision per hidden unit: 1/N1 is lazy, order one is rich."""
+    return check_positive("readout_precision", readout_precision) / _finite(width)

@@ -32,12 +32,8 @@ class Mutant(NamedTuple):
     notebook: str
 
 
-ACTIVATIONS, PROPORTIONAL = "tlnb/activations.py", "tlnb/theory/proportional.py"
-PRIORS, COUPLED, TRANSFER = (
-    "tlnb/priors.py",
-    "tlnb/theory/coupled.py",
-    "tlnb/theory/transfer.py",
-)
+ACTIVATIONS, PRIORS = "tlnb/kernels/activations.py", "tlnb/priors.py"
+ONE_TASK, TRANSFER = "tlnb/theory/one_task/", "tlnb/theory/transfer/"
 LIKELIHOOD, DRAWN = "tlnb/sampling/likelihood.py", "tlnb/sampling/transfer.py"
 MUTANTS = [
     Mutant(
@@ -45,7 +41,7 @@ MUTANTS = [
         ACTIVATIONS,
         "(2.0 * c_xy, kernel, out=kernel)\n    kernel *= 2.0",
         "(2.0 * c_xy, kernel, out=kernel)\n    kernel *= 1.9",
-        "test_activations.py",
+        "kernels/test_activations.py",
         "01_infinite_width",
     ),
     Mutant(
@@ -53,47 +49,47 @@ MUTANTS = [
         ACTIVATIONS,
         "kernel *= 0.5 / np.pi",
         "kernel *= 0.52 / np.pi",
-        "test_activations.py",
+        "kernels/test_activations.py",
         "01_infinite_width",
     ),
     Mutant(
         "sign in the stationarity equation of one task",
-        PROPORTIONAL,
+        ONE_TASK + "action.py",
         "eigenvalues / G * (1 - squared_projections / G)",
         "eigenvalues / G * (1 + squared_projections / G)",
-        "theory/test_proportional.py",
+        "theory/one_task/test_one_task_problem.py",
         "02_proportional_limit",
     ),
     Mutant(
         "variance of the one-task predictor",
-        PROPORTIONAL,
-        "self.Q * (prior - share @ V_squared)",
-        "self.Q * (prior - 0.9 * share @ V_squared)",
-        "theory/test_proportional.py",
+        ONE_TASK + "solution.py",
+        "self.Q * (test.k - share @ test.V_squared)",
+        "self.Q * (test.k - 0.9 * share @ test.V_squared)",
+        "theory/one_task/test_one_task_problem.py",
         "02_proportional_limit",
     ),
     Mutant(
         "data term of the exact linear law",
-        "tlnb/theory/linear.py",
+        "tlnb/theory/exact/linear.py",
         "data = x * (pull / noise).sum(axis=1)",
         "data = 0.9 * x * (pull / noise).sum(axis=1)",
-        "theory/test_linear.py",
+        "theory/exact/test_linear.py",
         "03_exact_linear_networks",
     ),
     Mutant(
         "sign in a stationarity equation of transfer",
-        "tlnb/theory/franz_parisi.py",
+        TRANSFER + "action.py",
         "excess / D**2) + tr_A - tr_AF - r @ Ar",
         "excess / D**2) + tr_A + tr_AF - r @ Ar",
-        "theory/test_franz_parisi.py",
+        "theory/transfer/test_saddle.py",
         "05_franz_parisi_action",
     ),
     Mutant(
         "the explicit Q_st",
-        "tlnb/theory/franz_parisi.py",
+        TRANSFER + "action.py",
         "(blocks.width / (blocks.Q_s * D) - trace_m + uWu)",
         "(blocks.width / (blocks.Q_s * D) + trace_m + uWu)",
-        "theory/test_franz_parisi.py",
+        "theory/transfer/test_saddle.py",
         "05_franz_parisi_action",
     ),
     Mutant(
@@ -101,31 +97,31 @@ MUTANTS = [
         PRIORS,
         "1 / (precision + coupling) + b**2 * c_s",
         "1 / (precision + coupling) + b * c_s",
-        "theory/test_transfer.py",
+        "theory/transfer/test_transfer_problem.py",
         "05_franz_parisi_action",
     ),
     Mutant(
         "the source's part of the mean",
-        TRANSFER,
+        TRANSFER + "predictor.py",
         "mean = x * self.y_s @ known",
         "mean = 0.9 * x * self.y_s @ known",
-        "theory/test_transfer.py",
+        "theory/transfer/test_transfer_problem.py",
         "05_franz_parisi_action",
     ),
     Mutant(
         "cross term of the variances",
-        TRANSFER,
+        TRANSFER + "predictor.py",
         "2 * epsilon - self.E @ W_delta",
         "epsilon - self.E @ W_delta",
-        "theory/test_transfer.py",
+        "theory/transfer/test_transfer_problem.py",
         "05_franz_parisi_action",
     ),
     Mutant(
         "the matched prior",
-        COUPLED,
+        TRANSFER + "kernels.py",
         "c_t = self.covariances(coupling).c_t",
         "c_t = self.covariances(coupling).c_s",
-        "theory/test_transfer.py",
+        "theory/transfer/test_transfer_problem.py",
         "06_order_parameters",
     ),
     Mutant(
@@ -219,8 +215,8 @@ MUTANTS = [
     Mutant(
         "variance of features that have a mean",
         "tlnb/theory/readout/equivalence.py",
-        "g.kernel_diagonal(s, s, s) - g0**2",
-        "g.kernel_diagonal(s, s, s) - 0.5 * g0**2",
+        "g.dual_diagonal(s, s, s) - g0**2",
+        "g.dual_diagonal(s, s, s) - 0.5 * g0**2",
         "theory/readout/test_equivalence.py",
         "11_hidden_manifolds",
     ),

@@ -8,10 +8,10 @@ from scipy.special import erf, ndtr
 from scipy.stats import multivariate_normal, norm
 
 from tlnb import Activation, Task
-from tlnb.activations import get_activation
+from tlnb.kernels import get_activation
 from tlnb.sampling import likelihood as module
 from tlnb.sampling.likelihood import NetworkLikelihood, draw_readouts
-from tlnb.theory import proportional
+from tlnb.theory import one_task
 
 COMPLEX = {  # written anew, so that a complex step goes through
     "linear": lambda z: z,
@@ -141,7 +141,7 @@ def test_derivatives_of_any_real_kind_are_accepted():
 def test_wide_networks_have_the_evidence_of_the_gaussian_process():
     net, _, _ = network(6, 3, 30_000)
     W = np.random.default_rng(1).standard_normal((4, 30_000, 3))
-    process = proportional.solve(
+    process = one_task.solve(
         net.task, width=np.inf, temperature=0.3, readout_precision=1.7, activation="erf"
     )
     assert net.collapsed(W)[0].mean() == pytest.approx(process.log_evidence, abs=0.02)

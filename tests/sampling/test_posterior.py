@@ -9,14 +9,13 @@ from scipy.stats import kstest
 
 from tests.instances import noisy_teacher as tasks
 from tlnb import Activation, Task
-from tlnb.activations import get_activation
 from tlnb.errors import SamplingError
-from tlnb.kernels import kernel
+from tlnb.kernels import get_activation, kernel
 from tlnb.sampling import sample_posterior, summary
 from tlnb.sampling.density import WhitenedPosterior
 from tlnb.sampling.hmc import hmc, init, langevin
 from tlnb.sampling.likelihood import NetworkLikelihood, draw_readouts
-from tlnb.theory import linear
+from tlnb.theory.exact import linear
 
 PRIORS = {"temperature": 0.2, "weight_precision": 1.4, "readout_precision": 0.7}
 QUIET = {"progress": False}

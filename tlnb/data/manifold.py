@@ -25,8 +25,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlnb.activations import Activation, get_activation
 from tlnb.data.task import Task
+from tlnb.kernels import Activation, get_activation
 from tlnb.validation import (
     check_between,
     check_choice,
@@ -137,7 +137,7 @@ class CorrelatedHiddenManifold:
         D_t; as the source's by default. Rows are shared, overlapped and replaced before a smaller
         D_t cuts them.
     nonlinearity : str, Activation or callable
-        φ: "sign", "linear", "tanh", or any activation of `tlnb.activations`.
+        φ: "sign", "linear", "tanh", or any activation of `tlnb.kernels.activations`.
     labels : "sign" or "linear"
         Classification or regression.
     label_noise : float >= 0

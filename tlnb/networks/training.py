@@ -22,9 +22,9 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from tlnb._renamed import renamed_arguments
-from tlnb.activations import Activation
 from tlnb.data.task import Task
 from tlnb.errors import ConvergenceError
+from tlnb.kernels import Activation
 from tlnb.networks.losses import LOSSES, check_labels_for
 from tlnb.networks.two_layer import TwoLayerNetwork, check_network
 from tlnb.validation import check_choice, check_count, check_positive, check_seed

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlnb._renamed import renamed_arguments
-from tlnb.activations import Activation, get_activation
 from tlnb.data.task import Task, check_task
+from tlnb.kernels import Activation, get_activation
 from tlnb.networks.losses import LOSSES, check_labels_for, is_binary
 from tlnb.validation import (
     check_choice,

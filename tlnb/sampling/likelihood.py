@@ -24,8 +24,8 @@ from scipy.linalg.blas import dsyrk, dtrsm
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from tlnb._renamed import renamed_names
-from tlnb.activations import Activation
 from tlnb.data.task import Task
+from tlnb.kernels import Activation
 
 Array = NDArray[np.float64]
 IN_CACHE = 2**16  # numbers in one array of a group of chains

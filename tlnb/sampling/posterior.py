@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlnb._renamed import renamed_arguments
-from tlnb.activations import Activation
 from tlnb.data.task import Task, check_task
+from tlnb.kernels import Activation
 from tlnb.priors import Priors
 from tlnb.sampling.chains import check_plan, run_chains
 from tlnb.sampling.density import WhitenedPosterior, likelihood_of

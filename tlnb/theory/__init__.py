@@ -1,1 +1,1 @@
-"""The theory: one task in the proportional limit, Franz-Parisi transfer, exact linear networks."""
+"""The theory: one task, transfer, networks that are solved exactly, readouts on features."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -56,13 +55,6 @@ def prediction(
         squared_bias + total_variance,
         ndtr(-standardised),
     )
-
-
-def chunks(n: int, rows: int, budget: int = 2**22) -> Iterator[slice]:
-    """Slices of range(n) so that a block of ``rows`` × slice holds at most ``budget`` numbers."""
-    step = max(1, min(n, budget // max(rows, 1)))
-    for start in range(0, n, step):
-        yield slice(start, min(start + step, n))
 
 
 def concatenate(parts: list[Prediction]) -> Prediction:

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tlnb import Activation, CorrelatedHiddenManifold
-from tlnb.activations import get_activation
+from tlnb.kernels import get_activation
 from tlnb.theory.readout import equivalence
 from tlnb.theory.readout.equivalence import (
     analytic_covariates,
@@ -60,11 +60,11 @@ def test_gaussian_preactivations_leave_only_the_higher_hermite_coefficients(acti
     got = analytic_covariates(m, W, activation=activation)
     linear = analytic_covariates(m, W, activation="linear")
     Σ, s = linear.feature_covariance, np.diagonal(linear.feature_covariance)
-    exact = σ.kernel(s, Σ, s) - np.outer(σ.mean(s), σ.mean(s))
+    exact = σ.dual(s, Σ, s) - np.outer(σ.mean(s), σ.mean(s))
     assert_allclose(np.diagonal(got.feature_covariance), np.diagonal(exact), rtol=1e-6)
     # Mehler: Σ_k a_k(s_i) a_k(s_j) ρ^k from k = 2 on, bounded by Cauchy-Schwarz
     a = σ.hermite_coefficients(s, 1)
-    rest, ρ2 = σ.kernel_diagonal(s, s, s) - (a**2).sum(-1), Σ**2 / np.outer(s, s)
+    rest, ρ2 = σ.dual_diagonal(s, s, s) - (a**2).sum(-1), Σ**2 / np.outer(s, s)
     bound = np.sqrt(np.outer(rest, rest)) * ρ2 + 1e-9
     assert (abs(got.feature_covariance - exact)[~np.eye(25, dtype=bool)] <= bound.max()).all()
     assert (abs(got.feature_covariance - exact) <= bound).all()

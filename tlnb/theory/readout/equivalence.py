@@ -26,9 +26,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlnb.activations import Activation, get_activation
+from tlnb.chunking import chunks
 from tlnb.data.manifold import CorrelatedHiddenManifold
-from tlnb.theory.prediction import chunks
+from tlnb.kernels import Activation, get_activation
 from tlnb.theory.readout.covariates import GaussianCovariates
 from tlnb.validation import check_choice, check_inputs, check_labels
 
@@ -47,7 +47,7 @@ class _Linearised(NamedTuple):
         g0, a1 = np.moveaxis(g.hermite_coefficients(s, 1), -1, 0)
         slope = np.divide(a1, np.sqrt(s), out=np.zeros_like(s), where=s > 0)
         # Not below the linear part's, whatever the rounding: covariances stay positive.
-        return cls(slope, np.maximum(g.kernel_diagonal(s, s, s) - g0**2, a1**2))
+        return cls(slope, np.maximum(g.dual_diagonal(s, s, s) - g0**2, a1**2))
 
     def covariance(self, of_z: Array) -> Array:
         """Covariance of g(z), given that of z."""

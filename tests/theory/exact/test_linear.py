@@ -7,7 +7,8 @@ from scipy.special import gammaln, kv
 from scipy.stats import gamma, geninvgauss, multivariate_normal, norm, ortho_group
 
 from tlnb import ConvergenceError, Task
-from tlnb.theory import linear, proportional
+from tlnb.theory import one_task
+from tlnb.theory.exact import linear
 
 
 def random_task(P=12, N0=5, seed=0, noise=0.3):
@@ -163,7 +164,7 @@ def test_the_saddle_point_is_the_limit_at_fixed_data_and_its_error_falls_as_one_
     errors = []
     for width in widths:
         exact = linear.solve(task, width=float(width), temperature=0.1)
-        saddle = proportional.solve(task, width=width, temperature=0.1, activation="linear")
+        saddle = one_task.solve(task, width=width, temperature=0.1, activation="linear")
         p, s = exact.predict(x0, x0[:, 0]), saddle.predict(x0, x0[:, 0])
         errors.append(
             [
@@ -189,7 +190,7 @@ def test_at_fixed_ratios_the_relative_error_of_the_saddle_point_falls_as_one_ove
         x0 = np.where(np.arange(N0) % 4 < 2, 1.0, -1.0)[None]
         x0[0, :P] += 3 * task.y / np.sqrt(width)  # so that the mean output stays of order one
         exact = linear.solve(task, width=float(width), temperature=0.2)
-        saddle = proportional.solve(task, width=width, temperature=0.2, activation="linear")
+        saddle = one_task.solve(task, width=width, temperature=0.2, activation="linear")
         p, s = exact.predict(x0), saddle.predict(x0)
         pairs = [(exact.Q, saddle.Q), (exact.train_error, saddle.train_error)]
         pairs += [(exact.log_evidence, saddle.log_evidence), (p.total_variance, s.total_variance)]
@@ -201,7 +202,7 @@ def test_at_fixed_ratios_the_relative_error_of_the_saddle_point_falls_as_one_ove
 def test_infinite_width_is_the_gaussian_process():
     task, x0 = random_task(P=10, N0=4), random_task(seed=3, N0=4).X
     exact = linear.solve(task, width=np.inf, temperature=0.1)
-    process = proportional.solve(task, width=np.inf, temperature=0.1, activation="linear")
+    process = one_task.solve(task, width=np.inf, temperature=0.1, activation="linear")
     assert (exact.Q, exact.Q_variance) == (1.0, 0.0)
     assert exact.log_evidence == pytest.approx(process.log_evidence, rel=1e-12)
     assert exact.train_error == pytest.approx(process.train_error, rel=1e-10)
@@ -232,13 +233,13 @@ def test_both_modes_of_a_bimodal_posterior_count(extra):
     u = np.linspace(-60, 4, 60_001)
     Q = np.exp(u)
     e, y2 = np.append(np.ones(40), 0.005), np.append(np.zeros(40), extra)
-    log_density = -0.5 * proportional.effective_action(Q, e, y2, width=20, temperature=0.01)
+    log_density = -0.5 * one_task.effective_action(Q, e, y2, width=20, temperature=0.01)
     mass = np.exp(log_density - log_density.max())
     np.testing.assert_allclose(
         solution.density(Q) * Q, mass / np.trapezoid(mass, u), rtol=1e-6, atol=1e-30
     )
     assert solution.Q == pytest.approx(mass @ Q / mass.sum(), rel=1e-9)
-    modes = proportional.saddle_points(e, y2, width=20, temperature=0.01).Q
+    modes = one_task.saddle_points(e, y2, width=20, temperature=0.01).Q
     collapsed = mass[modes[1] > Q].sum() / mass.sum()
     assert collapsed > 0.99 if extra == 2.0 else collapsed < 0.01
 

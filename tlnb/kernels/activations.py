@@ -16,7 +16,7 @@ They are the arcsine kernel (Williams, "Computing with infinite networks", 1997)
 arc-cosine kernels of order one and zero (Cho and Saul, "Kernel methods for deep learning", 2009;
 the sign is twice a step less one), with the cosine of the angle taken from the Gram determinant D,
 so that collinear, duplicated and very large inputs keep their digits. Every other activation is
-integrated by ``tlnb.gaussian_quadrature``.
+integrated by `tlnb.kernels.quadrature`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf, ndtr
 
-from tlnb import gaussian_quadrature
+from tlnb._renamed import renamed
+from tlnb.chunking import chunks
+from tlnb.kernels import quadrature
 
 Array = NDArray[np.float64]
 
@@ -106,7 +108,7 @@ class Activation:
     def __repr__(self) -> str:
         return f"Activation({self.name!r})"
 
-    def kernel(self, c_xx: ArrayLike, c_xy: ArrayLike, c_yy: ArrayLike) -> Array:
+    def dual(self, c_xx: ArrayLike, c_xy: ArrayLike, c_yy: ArrayLike) -> Array:
         """E[σ(z_i) σ(z'_j)] of a block of pairs, z_i ~ N(0, c_xx[i]), z'_j ~ N(0, c_yy[j]).
 
         Parameters
@@ -133,24 +135,34 @@ class Activation:
         c_xx, c_yy = _variances(c_xx, "c_xx", ndim=1), _variances(c_yy, "c_yy", ndim=1)
         c_xy = _covariances(c_xy, (len(c_xx), len(c_yy)))
         if self._closed_form is None:
-            return gaussian_quadrature.kernel(self, c_xx, c_xy, c_yy)
+            return quadrature.dual(self, c_xx, c_xy, c_yy)
         block = np.empty(c_xy.shape)
-        for rows in gaussian_quadrature.row_chunks(*c_xy.shape):
+        for rows in chunks(*c_xy.shape, quadrature.CACHE):
             block[rows] = self._closed_form(c_xx[rows, None], c_xy[rows], c_yy)
         return block
 
-    def kernel_diagonal(self, c_xx: ArrayLike, c_xy: ArrayLike, c_yy: ArrayLike) -> Array:
+    def dual_diagonal(self, c_xx: ArrayLike, c_xy: ArrayLike, c_yy: ArrayLike) -> Array:
         """E[σ(z_i) σ(z'_i)] of n pairs; the arguments and the result all have shape (n,).
 
-        Raises and warns as :meth:`kernel` does.
+        Raises and warns as :meth:`dual` does.
         """
         c_xx, c_yy = _variances(c_xx, "c_xx", ndim=1), _variances(c_yy, "c_yy", ndim=1)
         c_xy = _covariances(c_xy, c_xx.shape)
         if c_xx.shape != c_yy.shape:
             raise ValueError(f"c_yy must have shape {c_xx.shape} like c_xx, got {c_yy.shape}")
         if self._closed_form is None:
-            return gaussian_quadrature.kernel_diagonal(self, c_xx, c_xy, c_yy)
+            return quadrature.dual_diagonal(self, c_xx, c_xy, c_yy)
         return self._closed_form(c_xx, c_xy, c_yy)
+
+    @renamed("Activation.kernel", "Activation.dual")
+    def kernel(self, c_xx: ArrayLike, c_xy: ArrayLike, c_yy: ArrayLike) -> Array:
+        """The former name of `dual`."""
+        return self.dual(c_xx, c_xy, c_yy)
+
+    @renamed("Activation.kernel_diagonal", "Activation.dual_diagonal")
+    def kernel_diagonal(self, c_xx: ArrayLike, c_xy: ArrayLike, c_yy: ArrayLike) -> Array:
+        """The former name of `dual_diagonal`."""
+        return self.dual_diagonal(c_xx, c_xy, c_yy)
 
     def mean(self, variance: ArrayLike) -> Array:
         """E[σ(z)] for z ~ N(0, variance), in the shape of ``variance``."""
@@ -163,12 +175,12 @@ class Activation:
         Every activation is integrated numerically here, those with a closed-form kernel too.
 
         The result has shape variance.shape + (degree + 1,). Raises `ValueError` for a variance out
-        of range or a negative degree, warns as :meth:`kernel` does.
+        of range or a negative degree, warns as :meth:`dual` does.
         """
         if not isinstance(degree, (int, np.integer)) or degree < 0:
             raise ValueError(f"degree must be an integer >= 0, got {degree!r}")
         variance = _variances(variance, "variance")
-        return gaussian_quadrature.hermite_coefficients(self, variance, degree)
+        return quadrature.hermite_coefficients(self, variance, degree)
 
 
 def get_activation(activation: str | Activation | Callable[[Array], ArrayLike]) -> Activation:

@@ -12,14 +12,15 @@ from tests.instances import deterministic, linear_teachers
 from tlnb import Task, width_sweep
 from tlnb.errors import CompetingSaddlesWarning
 from tlnb.kernels import kernel
-from tlnb.theory import proportional
-from tlnb.theory.proportional import effective_action, saddle_points, solve, stationarity
+from tlnb.theory import one_task
+from tlnb.theory.one_task import effective_action, saddle_points, solve, stationarity
+from tlnb.theory.prediction import prediction
 
 # An instance with two minima: forty directions without labels, one weak direction with one.
 EIGENVALUES = np.append(np.ones(40), 0.005)
 
 
-def two_minima(label: float) -> proportional.SaddlePoints:
+def two_minima(label: float) -> one_task.SaddlePoints:
     return saddle_points(EIGENVALUES, np.append(np.zeros(40), label), width=20, temperature=0.01)
 
 
@@ -149,7 +150,7 @@ def test_width_sweep_equals_single_solutions():
         solution = solve(source, width=width, temperature=0.1, activation="relu")
         outcome = solution.predict(test.X, test.y)
         row = table.sel(width=width)
-        for name in proportional.AVERAGED:
+        for name in one_task.AVERAGED:
             np.testing.assert_allclose(row[name], getattr(outcome, name).mean(), rtol=1e-10)
         for name in ("Q", "train_error", "log_evidence"):
             np.testing.assert_allclose(row[name], getattr(solution, name), rtol=1e-12)
@@ -169,13 +170,14 @@ def test_prediction_in_chunks_equals_prediction_at_once(monkeypatch):
     source, _, test = deterministic()
     solution = solve(source, width=20)
     whole = solution.predict(test.X, test.y)
-    monkeypatch.setattr(proportional, "chunks", lambda n, rows: (slice(i, i + 1) for i in range(n)))
+    one_by_one = lambda n, numbers: (slice(i, i + 1) for i in range(n))  # noqa: E731
+    monkeypatch.setattr("tlnb.theory.one_task.solution.chunks", one_by_one)
     for one, other in zip(whole, solution.predict(test.X, test.y), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 def test_errors_of_a_network_without_spread():
-    outcome = proportional.prediction(
+    outcome = prediction(
         np.array([1.0, -1.0, 0.0]), np.zeros(3), np.zeros(3), np.array([1.0, 1.0, 1.0])
     )
     assert outcome.classification_error.tolist() == [0.0, 1.0, 0.5]

@@ -19,18 +19,15 @@ second, coarser rule. All errors are relative to sqrt(E[σ(z)²] E[σ(z')²]).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlnb.errors import QuadratureWarning
-
-if TYPE_CHECKING:
-    from tlnb.activations import Activation
+from tlnb.chunking import chunks
+from tlnb.errors import QuadratureWarning, warn_caller
 
 Array = NDArray[np.float64]
 
@@ -43,7 +40,7 @@ _MAX_DEGREE = 2048
 _PLANE_COST, _LINE_COST = 1_000_000, 20_000
 _ROW_COST, _SHARED_ROW_COST = 3_000, 100
 _LONG_SERIES_COST = 20_000_000
-_CHUNK = 32_768  # values worked on at a time: temporaries stay in cache
+CACHE = 32_768  # values worked on at a time: temporaries stay in cache
 _DIRECT_CHUNK = 500_000  # nodes
 _LIMIT = 12.0  # h_k(x) φ(x) is below 1e-16 beyond, for all k
 _DIRECT_LIMIT = 8.0  # φ(x) is below 1e-14 beyond
@@ -55,6 +52,19 @@ _DIRECT_NODES, _COARSE_DIRECT_NODES = 12, 9
 _CHECKED_PAIRS = 32  # of the directly integrated ones, done again with the coarser rule
 
 
+class Integrand(Protocol):
+    """A vectorised function σ of one variable that knows where it is not smooth.
+
+    ``kinks`` are the points where σ or σ' jumps, in ascending order; `repr` names it in messages.
+    """
+
+    kinks: tuple[float, ...]
+
+    def __call__(self, z: Array) -> Array:
+        """σ(z), elementwise."""
+        ...
+
+
 class _Series(NamedTuple):
     """Hermite series of σ(sqrt(s) x) for several variances s, the last axis."""
 
@@ -64,36 +74,30 @@ class _Series(NamedTuple):
     error: float  # estimated, of the coefficients, largest over the variances
 
 
-def hermite_coefficients(sigma: Activation, variance: Array, degree: int) -> Array:
+def hermite_coefficients(sigma: Integrand, variance: Array, degree: int) -> Array:
     """Orthonormal Hermite coefficients of σ(sqrt(variance) x), variance.shape + (degree + 1,)."""
     unique, index = np.unique(variance, return_inverse=True)
     series = _series(sigma, unique, degree)
-    _warn(series.error, stacklevel=4)
+    _warn(series.error)
     return np.moveaxis(series.coefficients[:, index.reshape(variance.shape)], 0, -1)
 
 
-def kernel(sigma: Activation, c_xx: Array, c_xy: Array, c_yy: Array) -> Array:
+def dual(sigma: Integrand, c_xx: Array, c_xy: Array, c_yy: Array) -> Array:
     """E[σ(z_i) σ(z'_j)] for variances c_xx (n,), c_yy (m,) and covariances c_xy (n, m)."""
     unique, index = np.unique(np.concatenate([c_xx, c_yy]), return_inverse=True)
     left, right = index[: len(c_xx), None], index[None, len(c_xx) :]
     return _pairs(sigma, unique, left, right, c_xy)
 
 
-def kernel_diagonal(sigma: Activation, c_xx: Array, c_xy: Array, c_yy: Array) -> Array:
+def dual_diagonal(sigma: Integrand, c_xx: Array, c_xy: Array, c_yy: Array) -> Array:
     """E[σ(z_i) σ(z'_i)] for variances c_xx, c_yy and covariances c_xy, all (n,)."""
     unique, index = np.unique(np.concatenate([c_xx, c_yy]), return_inverse=True)
     left, right = index[: len(c_xx), None], index[len(c_xx) :, None]
     return _pairs(sigma, unique, left, right, c_xy[:, None])[:, 0]
 
 
-def row_chunks(n_rows: int, n_columns: int) -> list[slice]:
-    """Slices of the rows of an array that are small enough to be worked on in cache."""
-    step = max(1, _CHUNK // max(n_columns, 1))
-    return [slice(start, start + step) for start in range(0, n_rows, step)]
-
-
 def _pairs(
-    sigma: Activation,
+    sigma: Integrand,
     variances: Array,
     left: NDArray[np.intp],
     right: NDArray[np.intp],
@@ -105,10 +109,11 @@ def _pairs(
         return block
     scale = np.sqrt(variances)
     # slices of left and of right; a single row of right serves all of left's
-    chunks = [(rows, rows if len(right) > 1 else slice(None)) for rows in row_chunks(*c_xy.shape)]
+    shared = len(right) == 1
+    parts = [(rows, slice(None) if shared else rows) for rows in chunks(*c_xy.shape, CACHE)]
 
     def correlations() -> Iterator[Array]:
-        for rows, others in chunks:
+        for rows, others in parts:
             yield _correlation(scale[left[rows]], c_xy[rows], scale[right[others]])
 
     for most in (_MAX_DEGREE // 16, _MAX_DEGREE):  # most kernels need no long series
@@ -121,7 +126,7 @@ def _pairs(
     power = 0.5 / (degree + 1)
     reach = series.tail**power
     direct = []
-    for (rows, others), u in zip(chunks, correlations(), strict=True):
+    for (rows, others), u in zip(parts, correlations(), strict=True):
         block[rows] = _mehler(a[:, rows], b[:, others], u)
         np.abs(u, out=u)
         u *= reach[left[rows]] * reach[right[others]]
@@ -135,7 +140,7 @@ def _pairs(
     i, j, u = i[some], j[some], u[some]
     coarse = _direct(sigma, scale[i], scale[j], u, _COARSE_DIRECT_NODES)
     difference = _ratio(np.abs(coarse - values[some]), series.norm[i] * series.norm[j])
-    _warn(series.error + np.max(difference, initial=0.0), stacklevel=5)
+    _warn(series.error + np.max(difference, initial=0.0))
     return block
 
 
@@ -157,7 +162,7 @@ def _mehler(a: Array, b: Array, u: Array) -> Array:
 
 
 def _degree(
-    sigma: Activation,
+    sigma: Integrand,
     variances: Array,
     correlations: Iterable[Array],
     most: int,
@@ -183,7 +188,7 @@ def _degree(
     return int(degrees[best]), float(rest[best])
 
 
-def _series(sigma: Activation, variances: Array, degree: int) -> _Series:
+def _series(sigma: Integrand, variances: Array, degree: int) -> _Series:
     """Hermite series up to a degree for ascending variances of shape (n,)."""
     scale = np.sqrt(variances)
     square, error = np.empty((2, len(scale)))
@@ -200,7 +205,7 @@ def _series(sigma: Activation, variances: Array, degree: int) -> _Series:
 
     x = integrands(slice(-1, None), _NODES)[0]
     polynomials = np.concatenate(list(_hermite(x, degree))) if shared else None
-    for rows in row_chunks(len(scale), x.size):
+    for rows in chunks(len(scale), x.size, CACHE):
         x, weighted, squares = integrands(rows, _NODES)
         square[rows] = np.sum(squares, axis=-1)
         if shared:
@@ -231,12 +236,12 @@ def _hermite(x: Array, degree: int) -> Iterator[Array]:
         h, previous = (x * h - np.sqrt(k) * previous) / np.sqrt(k + 1), h
 
 
-def _shares_panels(sigma: Activation) -> bool:
+def _shares_panels(sigma: Integrand) -> bool:
     """Whether the same panels in x = z / sqrt(s) serve every variance s."""
     return not any(sigma.kinks)
 
 
-def _direct(sigma: Activation, scale: Array, other: Array, u: Array, nodes: int) -> Array:
+def _direct(sigma: Integrand, scale: Array, other: Array, u: Array, nodes: int) -> Array:
     """E[σ(z) σ(z')] of pairs with standard deviations scale, other and correlation u, all (n,)."""
     values = np.empty(len(u))
     for integral, chosen in ((_on_line, np.abs(u) == 1), (_on_plane, np.abs(u) < 1)):
@@ -253,7 +258,7 @@ def _direct(sigma: Activation, scale: Array, other: Array, u: Array, nodes: int)
 
 
 def _on_line(
-    sigma: Activation, scale: Array, other: Array, u: Array, nodes: int
+    sigma: Integrand, scale: Array, other: Array, u: Array, nodes: int
 ) -> tuple[Array, int]:
     """Pairs with u = ±1, arguments (n, 1): integrals over x, and the nodes each took."""
     features = zip(_features(sigma, scale), _features(sigma, u * other), strict=True)
@@ -265,7 +270,7 @@ def _on_line(
 
 
 def _on_plane(
-    sigma: Activation, scale: Array, other: Array, u: Array, nodes: int
+    sigma: Integrand, scale: Array, other: Array, u: Array, nodes: int
 ) -> tuple[Array, int]:
     """Pairs with |u| < 1, arguments (n, 1): integrals over x and y, and the nodes each took."""
     v = np.sqrt((1 - u) * (1 + u))
@@ -288,11 +293,11 @@ def _on_plane(
     return np.sum(weight, axis=-1), inner[0].size
 
 
-def _turns(sigma: Activation) -> Array:
+def _turns(sigma: Integrand) -> Array:
     return np.array(sorted({0.0, *sigma.kinks}))
 
 
-def _features(sigma: Activation, scale: Array) -> tuple[Array, Array]:
+def _features(sigma: Integrand, scale: Array) -> tuple[Array, Array]:
     """Where σ(scale x) turns, and the scale it turns on: arrays (n, f) from scale (n, 1)."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         centres = np.nan_to_num(_turns(sigma) / scale, nan=0.0)
@@ -330,7 +335,7 @@ def _gauss_legendre(n_nodes: int) -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(n_nodes)
 
 
-def _values(sigma: Activation, z: Array) -> Array:
+def _values(sigma: Integrand, z: Array) -> Array:
     values = sigma(z)
     if not np.isfinite(values).all():
         raise ValueError(
@@ -344,12 +349,11 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
-def _warn(error: float, stacklevel: int) -> None:
+def _warn(error: float) -> None:
     if error > _WARN_ABOVE:
-        warnings.warn(
+        warn_caller(
             f"Gaussian integrals carry an estimated relative error of {error:.1e}: the activation "
             "has kinks that are not declared (Activation(name, function, kinks=(...))), varies on "
             "scales far below one, or grows too fast",
             QuadratureWarning,
-            stacklevel=stacklevel,
         )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.instances import deterministic, linear_teachers
 from tlnb import Task, coupling_sweep
 from tlnb.kernels import kernel
-from tlnb.theory import proportional, transfer
+from tlnb.theory import factors, one_task, transfer
 from tlnb.theory.transfer import solve, weight_covariances
 
 KNOWN = [
@@ -88,7 +88,7 @@ def test_zero_coupling_is_the_target_alone(activation):
     source, target, test = deterministic()
     given_ = {"activation": activation, "temperature": 0.1, "width": 20}
     coupled = solve(source, target, coupling=0, **given_)
-    alone = proportional.solve(target, **given_)
+    alone = one_task.solve(target, **given_)
     assert (coupled.Q_t, coupled.Q_st, coupled.Q_tt) == (alone.Q, 0.0, 0.0)
     assert coupled.log_evidence == alone.log_evidence
     np.testing.assert_array_equal(coupled.predict(test.X).mean, alone.predict(test.X).mean)
@@ -128,7 +128,7 @@ def test_at_infinite_width_the_coupled_prior_is_all_that_is_left():
     source, target, test = deterministic()
     c_t = weight_covariances(2.0, source_weight_precision=0.8, target_weight_precision=1.5).c_t
     coupled = solve(source, target, width=np.inf, coupling=2.0, **UNEQUAL)
-    matched = proportional.solve(
+    matched = one_task.solve(
         target, width=np.inf, temperature=0.2, weight_precision=1 / c_t, readout_precision=0.7
     )
     for one, other in zip(
@@ -202,10 +202,11 @@ def test_predictor_with_plain_solves(coupling):
 
     def block(X, Z, left, cross, right, precision):
         # One coupled pair of systems, read off a kernel of stacked inputs by scaling them.
-        from tlnb.activations import get_activation
-        from tlnb.kernels import Block
+        from tlnb.kernels import InnerProducts, get_activation
 
-        return Block.between(X, Z).kernel(get_activation("relu"), left, cross, right, precision)
+        return InnerProducts.between(X, Z).dual(
+            get_activation("relu"), left, cross, right, precision
+        )
 
     both, own = np.sqrt(1.9 * 0.7), 0.7
     K_s = kernel(source.X, activation="relu", weight_variance=c_s, readout_precision=1.9)
@@ -269,7 +270,7 @@ def test_sweep_equals_single_solutions():
             cell = table.sel(width=width, coupling=coupling)
             for name in (*QUANTITIES, "train_error", "log_evidence"):
                 np.testing.assert_allclose(cell[name], getattr(solution, name), atol=1e-8)
-            for name in (*proportional.AVERAGED, "source_variance"):
+            for name in (*one_task.AVERAGED, "source_variance"):
                 np.testing.assert_allclose(cell[name], getattr(outcome, name).mean(), atol=1e-8)
 
 
@@ -278,11 +279,11 @@ def test_baselines():
     given_ = {"widths": [20], "couplings": [0, 1, np.inf], "temperature": 0.1}
     scratch = coupling_sweep(source, target, test, baseline="scratch", **given_)
     matched = coupling_sweep(source, target, test, baseline="matched-prior", **given_)
-    alone = proportional.solve(target, width=20, temperature=0.1).predict(test.X, test.y)
+    alone = one_task.solve(target, width=20, temperature=0.1).predict(test.X, test.y)
     np.testing.assert_allclose(scratch.test_error, [[alone.test_error.mean()] * 3], rtol=1e-12)
     np.testing.assert_allclose(matched.test_error[0, [0, 2]], scratch.test_error[0, [0, 2]])
     c_t = weight_covariances(1.0).c_t
-    regularised = proportional.solve(target, width=20, temperature=0.1, weight_precision=1 / c_t)
+    regularised = one_task.solve(target, width=20, temperature=0.1, weight_precision=1 / c_t)
     np.testing.assert_allclose(
         matched.test_error[0, 1], regularised.predict(test.X, test.y).test_error.mean(), rtol=1e-12
     )
@@ -298,20 +299,18 @@ def test_baselines():
 
 
 def test_one_large_factorisation_serves_the_whole_sweep(monkeypatch):
-    from tlnb.theory import coupled
-
     source, target, test = deterministic()
     sizes = []
-    original = proportional.eigh
+    original = factors.eigh
 
     def counting(K, **options):
         sizes.append(len(K))
         return original(K, **options)
 
-    monkeypatch.setattr(proportional, "eigh", counting)
+    monkeypatch.setattr(factors, "eigh", counting)
     coupling_sweep(source, target, test, widths=[10, 20], couplings=[0, 1, 10, np.inf])
     assert sizes.count(source.n_examples) == 1
-    assert not hasattr(coupled, "eigh") and not hasattr(coupled, "cholesky")
+    assert sizes.count(target.n_examples) == 1  # from scratch: for every width
 
 
 def test_test_points_in_chunks(monkeypatch):
@@ -319,8 +318,9 @@ def test_test_points_in_chunks(monkeypatch):
     given_ = {"widths": [20], "couplings": [0, 3, np.inf], "temperature": 0.1}
     solution = solve(source, target, width=20, coupling=3, temperature=0.1)
     whole, table = solution.predict(test.X, test.y), coupling_sweep(source, target, test, **given_)
-    for module in (transfer, proportional):
-        monkeypatch.setattr(module, "chunks", lambda n, rows: (slice(i, i + 1) for i in range(n)))
+    one_by_one = lambda n, *_: (slice(i, i + 1) for i in range(n))  # noqa: E731
+    for module in ("transfer.kernels", "one_task.problem", "one_task.solution"):
+        monkeypatch.setattr(f"tlnb.theory.{module}.chunks", one_by_one)
     for one, other in zip(whole, solution.predict(test.X, test.y), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10)
     pieces = coupling_sweep(source, target, test, **given_)
@@ -334,8 +334,8 @@ def test_evidence_takes_the_maximum_over_a_fine_grid(seed):
     given_ = {"width": 40, "temperature": 0.1}
     chosen = solve(source, target, coupling="evidence", **given_)
     grid = [0, *np.geomspace(1e-2, 1e4, 80), np.inf]
-    tasks = transfer.CoupledTasks(source, target, transfer.Priors(temperature=0.1))
-    evidence = [transfer.solution(tasks, 40, coupling).log_evidence for coupling in grid]
+    tasks = transfer.TransferProblem(source, target, transfer.Priors(temperature=0.1))
+    evidence = [tasks.solve(width=40, coupling=coupling).log_evidence for coupling in grid]
     assert chosen.log_evidence >= max(evidence) - 1e-6
     assert chosen.coupling > 0
 

@@ -11,7 +11,7 @@ y2 = (Uᵀy)² the log density of t = ln Q is, up to a constant,
 
     ℓ(t) = (N1/2)(t - eᵗ) - ½ Σ_k ln(T + eᵗ e_k) - ½ Σ_k y2_k/(T + eᵗ e_k) = -A(eᵗ)/2,
 
-A being the effective action of `tlnb.theory.proportional`: the saddle points are the stationary
+A being the effective action of `tlnb.theory.one_task`: the saddle points are the stationary
 points of ℓ, and what they drop is of order 1/N1. A tilted Wishart law (Muirhead 1982); exact
 evidence of deep linear networks: Hanin and Zlokapa (2023).
 """
@@ -26,10 +26,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import gammaln
 
+from tlnb.chunking import chunks
 from tlnb.data.task import Task, check_task
 from tlnb.errors import ConvergenceError
-from tlnb.theory.prediction import Prediction, chunks, concatenate, prediction
-from tlnb.theory.proportional import saddle_points, stationarity
+from tlnb.theory.one_task import saddle_points, stationarity
+from tlnb.theory.prediction import Prediction, concatenate, prediction
 from tlnb.validation import check_inputs, check_labels, check_positive, check_width
 
 Array = NDArray[np.float64]

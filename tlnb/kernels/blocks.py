@@ -12,28 +12,14 @@ Every kernel carries its readout precisions λ1. Source: Ingrosso et al. (2025).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlnb.activations import Activation, get_activation
+from tlnb.kernels.activations import Activation, get_activation
 from tlnb.validation import check_inputs, check_positive
 
 Array = NDArray[np.float64]
-
-
-class WeightCovariances(NamedTuple):
-    """Covariances per component of the hidden weights of a source and of targets around it.
-
-    ``c_s`` source with itself, ``c_st`` source with target, ``c_t`` target with itself, ``c_tt``
-    two target replicas drawn independently around the same source.
-    """
-
-    c_s: float
-    c_st: float
-    c_t: float
-    c_tt: float
 
 
 def gram(X: Array, Z: Array | None = None) -> Array:
@@ -70,12 +56,12 @@ def kernel(
     Z = X if Z is None else check_inputs(Z, "Z", X.shape[1])
     c = check_positive("weight_variance", weight_variance)
     precision = check_positive("readout_precision", readout_precision)
-    block = Block.between(X, Z) if Z is not X else Block.of(X)
-    return block.kernel(get_activation(activation), c, c, c, precision)
+    products = InnerProducts.of(X) if Z is X else InnerProducts.between(X, Z)
+    return products.dual(get_activation(activation), c, c, c, precision)
 
 
 @dataclass(frozen=True)
-class Block:
+class InnerProducts:
     """Inner products of two sets of inputs, from which kernels at many covariances are made."""
 
     gram: Array
@@ -83,28 +69,37 @@ class Block:
     right: Array
 
     @classmethod
-    def between(cls, X: Array, Z: Array) -> Block:
-        """The block of inputs ``X`` (n, N0) against ``Z`` (m, N0)."""
+    def between(cls, X: Array, Z: Array) -> InnerProducts:
+        """Those of inputs ``X`` (n, N0) against ``Z`` (m, N0)."""
         return cls(gram(X, Z), squared_norms(X), squared_norms(Z))
 
     @classmethod
-    def of(cls, X: Array) -> Block:
-        """The symmetric block of inputs ``X`` (n, N0) against themselves."""
+    def of(cls, X: Array) -> InnerProducts:
+        """Those of inputs ``X`` (n, N0) against themselves."""
         G = gram(X)
         return cls(G, np.diagonal(G), np.diagonal(G))
 
-    def kernel(
-        self, activation: Activation, left: float, cross: float, right: float, precision: float
+    def dual(
+        self,
+        activation: Activation,
+        left: float,
+        cross: float,
+        right: float,
+        precision: float = 1.0,
     ) -> Array:
         """The kernel of shape (n, m) at covariances c_aa, c_ab, c_bb; precision sqrt(λ1a λ1b)."""
-        K = activation.kernel(left * self.left, cross * self.gram, right * self.right)
+        K = activation.dual(left * self.left, cross * self.gram, right * self.right)
         if precision != 1.0:
             K /= precision
         return K
 
 
-def diagonal(
-    activation: Activation, norms: Array, variance: float, covariance: float, precision: float
+def dual_diagonal(
+    activation: Activation,
+    norms: Array,
+    variance: float,
+    covariance: float,
+    precision: float = 1.0,
 ) -> Array:
     """K(x, x) of shape (n,) for inputs with scaled squared ``norms``.
 
@@ -112,4 +107,4 @@ def diagonal(
     with itself has both equal.
     """
     z = variance * norms
-    return activation.kernel_diagonal(z, covariance * norms, z) / precision
+    return activation.dual_diagonal(z, covariance * norms, z) / precision

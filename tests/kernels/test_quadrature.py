@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose
 from scipy import integrate
 from scipy.special import erf, expit, gammaln, ndtr
 
-from tlnb.activations import Activation, get_activation
 from tlnb.errors import QuadratureWarning
+from tlnb.kernels import Activation, get_activation
 
 
 def relu(z):
@@ -53,7 +53,7 @@ def test_smooth_activations_agree_with_the_trapezoidal_rule(function):
     activation = get_activation(function)
     s, t = np.array([1.0, 0.3, 1e-3, 0.0]), np.array([1.0, 0.6])
     for u in (-1.0, -0.9, 0.0, 0.5, 0.999, 1.0):
-        kernel = activation.kernel(s, u * np.sqrt(np.outer(s, t)), t)
+        kernel = activation.dual(s, u * np.sqrt(np.outer(s, t)), t)
         expected = [[trapezoidal_rule(function, a, b, u) for b in t] for a in s]
         assert_allclose(kernel, expected, rtol=0, atol=1e-14 + 1e-11 * np.max(np.abs(expected)))
 
@@ -67,7 +67,7 @@ def test_named_activations_agree_with_adaptive_quadrature(name):
         return activation(z) * activation(w) * np.exp(-0.5 * (x * x + y * y)) / (2 * np.pi)
 
     expected, _ = integrate.dblquad(integrand, -8, 8, -8, 8, epsabs=1e-9)
-    kernel = activation.kernel_diagonal([s], [u * np.sqrt(s * t)], [t])
+    kernel = activation.dual_diagonal([s], [u * np.sqrt(s * t)], [t])
     assert_allclose(kernel, expected, atol=1e-8)
 
 
@@ -75,9 +75,9 @@ def test_named_activations_agree_with_adaptive_quadrature(name):
 @pytest.mark.parametrize(("activation", "name"), [(ERF, "erf"), (RELU, "relu")])
 def test_quadrature_agrees_with_the_closed_forms(activation, name, variance):
     covariances = degenerate_covariances(variance)
-    expected = get_activation(name).kernel(*covariances)
+    expected = get_activation(name).dual(*covariances)
     scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
-    error = np.abs(activation.kernel(*covariances) - expected)
+    error = np.abs(activation.dual(*covariances) - expected)
     assert np.max(error[scale > 0] / scale[scale > 0]) < 5e-11
     assert np.all(error[scale == 0] == 0)
 
@@ -104,7 +104,7 @@ def test_kinks_away_from_zero_are_integrated_piecewise(s, t):
             integrate.quad(integrand, *pair, epsabs=1e-13, epsrel=1e-12, limit=200)[0]
             for pair in itertools.pairwise(ends)
         )
-        kernel = HARD_TANH.kernel([s], [[u * np.sqrt(s * t)]], [t])
+        kernel = HARD_TANH.dual([s], [[u * np.sqrt(s * t)]], [t])
         assert_allclose(kernel, expected, atol=1e-10)
 
 
@@ -113,15 +113,15 @@ def test_absolute_value_has_the_even_part_of_the_arc_cosine_kernel():
     u = np.divide(c_xy, np.sqrt(np.outer(c_xx, c_yy)), where=c_xy != 0, out=np.zeros_like(c_xy))
     u = np.clip(u, -1, 1)
     expected = 2 / np.pi * np.sqrt(np.outer(c_xx, c_yy)) * (np.sqrt(1 - u * u) + u * np.arcsin(u))
-    kernel = Activation("abs", np.abs, kinks=(0,)).kernel(c_xx, c_xy, c_yy)
+    kernel = Activation("abs", np.abs, kinks=(0,)).dual(c_xx, c_xy, c_yy)
     assert_allclose(kernel, expected, atol=1e-10)
 
 
 def test_kernel_of_a_constant_and_of_zero():
     covariances = degenerate_covariances(1.0)
-    assert_allclose(get_activation(lambda z: 0 * z + 2).kernel(*covariances), 4, rtol=1e-12)
-    assert np.all(get_activation(np.zeros_like).kernel(*covariances) == 0)
-    assert get_activation("tanh").kernel([], np.empty((0, 2)), [1.0, 1.0]).shape == (0, 2)
+    assert_allclose(get_activation(lambda z: 0 * z + 2).dual(*covariances), 4, rtol=1e-12)
+    assert np.all(get_activation(np.zeros_like).dual(*covariances) == 0)
+    assert get_activation("tanh").dual([], np.empty((0, 2)), [1.0, 1.0]).shape == (0, 2)
 
 
 @pytest.mark.parametrize("variance", [0.5, 1.0, 50.0])
@@ -164,13 +164,13 @@ def test_series_of_the_coefficients_is_the_kernel(name):
     activation, variance, u = get_activation(name), np.array([0.4, 1.0]), 0.6
     a = activation.hermite_coefficients(variance, 80)
     series = np.sum(a[0] * a[1] * u ** np.arange(81))
-    kernel = activation.kernel_diagonal([0.4], [u * np.sqrt(0.4)], [1.0])
+    kernel = activation.dual_diagonal([0.4], [u * np.sqrt(0.4)], [1.0])
     assert_allclose(series, kernel, atol=1e-12)
 
 
 def test_coefficients_of_high_degree_obey_parseval():
     a = get_activation("tanh").hermite_coefficients([4.0, 0.5], 1000)
-    squares = get_activation("tanh").kernel_diagonal([4.0, 0.5], [4.0, 0.5], [4.0, 0.5])
+    squares = get_activation("tanh").dual_diagonal([4.0, 0.5], [4.0, 0.5], [4.0, 0.5])
     assert_allclose(np.sum(a**2, axis=-1), squares, atol=1e-12)
 
 
@@ -195,7 +195,7 @@ def test_undeclared_kinks_and_rough_functions_warn(function):
     covariances = degenerate_covariances(1.0)
     message = r"estimated relative error of \d\.\de-\d+: the activation has kinks"
     with pytest.warns(QuadratureWarning, match=message) as seen:
-        get_activation(function).kernel(*covariances)
+        get_activation(function).dual(*covariances)
     assert len(seen) == 1
     assert seen[0].filename == __file__
     with pytest.warns(QuadratureWarning) as seen:
@@ -205,9 +205,9 @@ def test_undeclared_kinks_and_rough_functions_warn(function):
 
 def test_the_estimate_covers_the_error_of_an_undeclared_kink():
     covariances = degenerate_covariances(1.0)
-    expected = HARD_TANH.kernel(*covariances)
+    expected = HARD_TANH.dual(*covariances)
     with pytest.warns(QuadratureWarning) as seen:
-        kernel = get_activation(hard_tanh).kernel(*covariances)
+        kernel = get_activation(hard_tanh).dual(*covariances)
     estimate = float(str(seen[0].message).split("error of ")[1].split(":")[0])
     scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
     error = np.max(np.abs(kernel - expected)[scale > 0] / scale[scale > 0])
@@ -227,4 +227,4 @@ def test_smooth_and_declared_functions_do_not_warn():
         warnings.simplefilter("error")
         for variance in (0.1, 1.0, 100.0):
             for activation in (get_activation("tanh"), get_activation("gelu"), HARD_TANH, RELU):
-                activation.kernel(*degenerate_covariances(variance))
+                activation.dual(*degenerate_covariances(variance))

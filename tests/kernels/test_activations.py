@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import integrate
 
-from tlnb.activations import Activation, get_activation
+from tlnb.kernels import Activation, get_activation
 
 NAMES = ("linear", "erf", "relu", "tanh", "gelu")
 
@@ -21,7 +21,7 @@ def kernel_of(name, X, Z=None, variance=1.0):
     Z = X if Z is None else Z
     c_xx, c_yy = (variance * np.sum(A * A, axis=1) / A.shape[1] for A in (X, Z))
     c_xy = variance * np.einsum("ik,jk->ij", X, Z) / X.shape[1]
-    return get_activation(name).kernel(c_xx, c_xy, c_yy)
+    return get_activation(name).dual(c_xx, c_xy, c_yy)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,14 +57,14 @@ def test_closed_forms_are_the_gaussian_integrals(name, s, t, u):
         return value * activation(np.sqrt(s) * x) * np.exp(-0.5 * x * x) / (2 * np.pi)
 
     expected = sum(integrate.quad(inner, *ends, epsabs=1e-11)[0] for ends in ((-9, 0), (0, 9)))
-    kernel = activation.kernel([s], [[u * np.sqrt(s * t)]], [t])
+    kernel = activation.dual([s], [[u * np.sqrt(s * t)]], [t])
     assert_allclose(kernel, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e8, 1e16, 1e100, 1e150])
 def test_erf_kernel_of_large_collinear_inputs_keeps_its_digits(scale):
     # 1 - K = (2/π) arctan(sqrt(1 + 4c) / 2c) for c_xx = c_xy = c_yy = c
-    kernel = get_activation("erf").kernel_diagonal([scale], [scale], [scale])
+    kernel = get_activation("erf").dual_diagonal([scale], [scale], [scale])
     complement = 2 / np.pi * np.arctan2(np.sqrt(1 + 4 * scale), 2 * scale)
     assert_allclose(kernel, 1 - complement, rtol=2e-16)
 
@@ -72,15 +72,15 @@ def test_erf_kernel_of_large_collinear_inputs_keeps_its_digits(scale):
 def test_erf_kernel_of_large_inputs_is_that_of_the_sign():
     u = np.linspace(-0.99, 0.99, 9)
     c = np.full(9, 1e100)
-    kernel = get_activation("erf").kernel_diagonal(c, u * c, c)
+    kernel = get_activation("erf").dual_diagonal(c, u * c, c)
     assert_allclose(kernel, 2 / np.pi * np.arcsin(u), rtol=1e-14)
-    assert_allclose(get_activation("sign").kernel_diagonal(c, u * c, c), kernel, rtol=1e-14)
+    assert_allclose(get_activation("sign").dual_diagonal(c, u * c, c), kernel, rtol=1e-14)
 
 
 def test_the_sign_has_a_kernel_and_no_derivative():
     sign = get_activation("sign")
-    assert_allclose(sign.kernel([1.0, 0.0], [[0.5, -1.0], [0.0, 0.0]], [1.0, 1.0])[1], 0)
-    assert_allclose(sign.kernel_diagonal([2.0], [-2.0], [2.0]), -1)
+    assert_allclose(sign.dual([1.0, 0.0], [[0.5, -1.0], [0.0, 0.0]], [1.0, 1.0])[1], 0)
+    assert_allclose(sign.dual_diagonal([2.0], [-2.0], [2.0]), -1)
     # E[sign(x) x] = sqrt(2/π), E[sign(x) (x³ - 3x)]/sqrt(6) = -1/sqrt(3π)
     expected = [0, np.sqrt(2 / np.pi), 0, -1 / np.sqrt(3 * np.pi)]
     assert_allclose(sign.hermite_coefficients(0.3, 3), expected, atol=1e-12)
@@ -90,12 +90,12 @@ def test_the_sign_has_a_kernel_and_no_derivative():
 
 def test_erf_and_relu_linearise():
     c, u = np.array([1e-12]), np.array([0.4e-12])
-    assert_allclose(get_activation("erf").kernel_diagonal(c, u, c), 4 / np.pi * u, rtol=1e-10)
+    assert_allclose(get_activation("erf").dual_diagonal(c, u, c), 4 / np.pi * u, rtol=1e-10)
     relu = get_activation("relu")
-    assert_allclose(relu.kernel_diagonal(c, c, c), c / 2, rtol=1e-15)
-    assert_allclose(relu.kernel_diagonal(c, -c, c), 0, atol=1e-28)
+    assert_allclose(relu.dual_diagonal(c, c, c), c / 2, rtol=1e-15)
+    assert_allclose(relu.dual_diagonal(c, -c, c), 0, atol=1e-28)
     # relu(z) - relu(-z) = z, so that K(u) - K(-u) is half of the linear kernel
-    difference = relu.kernel_diagonal(c, u, c) - relu.kernel_diagonal(c, -u, c)
+    difference = relu.dual_diagonal(c, u, c) - relu.dual_diagonal(c, -u, c)
     assert_allclose(difference, u / 2, rtol=1e-13)
 
 
@@ -118,16 +118,16 @@ def test_diagonal_is_that_of_the_block(name):
     c_xx, c_yy = rng.uniform(0, 3, (2, 7))
     c_xy = rng.uniform(-1, 1, (7, 7)) * np.sqrt(np.outer(c_xx, c_yy))
     activation = get_activation(name)
-    diagonal = activation.kernel_diagonal(c_xx, c_xy.diagonal(), c_yy)
-    assert_allclose(diagonal, activation.kernel(c_xx, c_xy, c_yy).diagonal(), atol=1e-11)
+    diagonal = activation.dual_diagonal(c_xx, c_xy.diagonal(), c_yy)
+    assert_allclose(diagonal, activation.dual(c_xx, c_xy, c_yy).diagonal(), atol=1e-11)
 
 
 @pytest.mark.parametrize("name", ["erf", "relu", "tanh", "gelu"])
 def test_covariance_beyond_its_bound_is_clipped(name):
     activation, c = get_activation(name), np.array([0.7])
     for sign in (1, -1):
-        within = activation.kernel_diagonal(c, sign * c, c)
-        beyond = activation.kernel_diagonal(c, sign * c * (1 + 1e-14), c)
+        within = activation.dual_diagonal(c, sign * c, c)
+        beyond = activation.dual_diagonal(c, sign * c * (1 + 1e-14), c)
         assert_allclose(beyond, within, rtol=1e-13, atol=1e-14)
 
 
@@ -140,9 +140,9 @@ def test_covariance_beyond_its_bound_is_clipped(name):
 def test_symmetry_and_cauchy_schwarz(name, variances, u):
     activation, (s, t) = get_activation(name), np.array(variances)[:, None]
     c = u * np.sqrt(s * t)
-    kernel = activation.kernel_diagonal(s, c, t)
-    assert_allclose(kernel, activation.kernel_diagonal(t, c, s), rtol=1e-10, atol=1e-12)
-    bound = activation.kernel_diagonal(s, s, s) * activation.kernel_diagonal(t, t, t)
+    kernel = activation.dual_diagonal(s, c, t)
+    assert_allclose(kernel, activation.dual_diagonal(t, c, s), rtol=1e-10, atol=1e-12)
+    bound = activation.dual_diagonal(s, s, s) * activation.dual_diagonal(t, t, t)
     assert kernel**2 <= bound * (1 + 1e-10) + 1e-25
 
 
@@ -150,10 +150,10 @@ def test_symmetry_and_cauchy_schwarz(name, variances, u):
 @given(st.floats(0.01, 10), st.floats(0.01, 10), st.floats(-1, 1), st.floats(1e-3, 1e3))
 def test_relu_is_homogeneous_and_odd_activations_have_odd_kernels(s, t, u, a):
     s, t, c = np.array([s]), np.array([t]), np.array([u * np.sqrt(s * t)])
-    relu = get_activation("relu").kernel_diagonal
+    relu = get_activation("relu").dual_diagonal
     assert_allclose(relu(a * a * s, a * c, t), a * relu(s, c, t), rtol=1e-7, atol=1e-12)
     for name in ("linear", "erf", "tanh"):
-        kernel = get_activation(name).kernel_diagonal
+        kernel = get_activation(name).dual_diagonal
         assert_allclose(kernel(s, -c, t), -kernel(s, c, t), rtol=1e-12, atol=1e-14)
 
 
@@ -200,9 +200,9 @@ def test_malformed_activations_are_refused():
 def test_impossible_variances_are_refused(bad):
     for activation in map(get_activation, NAMES):
         with pytest.raises(ValueError, match=r"c_xx must hold variances between 0 and .* got"):
-            activation.kernel([1.0, bad], np.zeros((2, 1)), [1.0])
+            activation.dual([1.0, bad], np.zeros((2, 1)), [1.0])
         with pytest.raises(ValueError, match=r"c_yy must hold variances"):
-            activation.kernel_diagonal([1.0], [0.0], [bad])
+            activation.dual_diagonal([1.0], [0.0], [bad])
         with pytest.raises(ValueError, match=r"variance must hold variances"):
             activation.mean(bad)
 
@@ -210,12 +210,12 @@ def test_impossible_variances_are_refused(bad):
 def test_impossible_covariances_and_shapes_are_refused():
     erf = get_activation("erf")
     with pytest.raises(ValueError, match=r"c_xy must have shape \(2, 1\), got \(1, 2\)"):
-        erf.kernel([1.0, 1.0], [[0.0, 0.0]], [1.0])
+        erf.dual([1.0, 1.0], [[0.0, 0.0]], [1.0])
     with pytest.raises(ValueError, match="c_xy must be finite"):
-        erf.kernel([1.0], [[np.nan]], [1.0])
+        erf.dual([1.0], [[np.nan]], [1.0])
     with pytest.raises(ValueError, match=r"c_xx must have 1 axis"):
-        erf.kernel([[1.0]], [[0.0]], [1.0])
+        erf.dual([[1.0]], [[0.0]], [1.0])
     with pytest.raises(ValueError, match=r"c_yy must have shape \(2,\)"):
-        erf.kernel_diagonal([1.0, 1.0], [0.0, 0.0], [1.0])
+        erf.dual_diagonal([1.0, 1.0], [0.0, 0.0], [1.0])
     with pytest.raises(ValueError, match="degree must be an integer >= 0, got -1"):
         erf.hermite_coefficients(1.0, -1)

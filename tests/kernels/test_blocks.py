@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tlnb.activations import get_activation
-from tlnb.kernels import Block, diagonal, gram, kernel, squared_norms
+from tlnb.kernels import InnerProducts, dual_diagonal, get_activation, gram, kernel, squared_norms
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def test_kernel_is_symmetric_and_positive_semidefinite(inputs, activation):
     np.testing.assert_allclose(K, K.T, atol=1e-15)
     assert np.linalg.eigvalsh(K)[0] > -1e-12
     np.testing.assert_allclose(
-        diagonal(get_activation(activation), squared_norms(X), 0.7, 0.7, 1.0),
+        dual_diagonal(get_activation(activation), squared_norms(X), 0.7, 0.7, 1.0),
         np.diagonal(K),
         atol=1e-9,
     )
@@ -54,7 +53,7 @@ def test_block_between_coupled_systems_is_an_average_over_coupled_weights(inputs
     sigma = get_activation("erf")
     products = sigma(w[0] @ X.T / 2)[:, :, None] * sigma(w[1] @ Z.T / 2)[:, None, :]
     error = products.std(0) / np.sqrt(len(products))
-    K = Block.between(X, Z).kernel(sigma, c_left, c_cross, c_right, 1.0)
+    K = InnerProducts.between(X, Z).dual(sigma, c_left, c_cross, c_right, 1.0)
     assert np.abs(products.mean(0) - K).max() < 5 * error.max()
 
 

@@ -9,9 +9,15 @@ from scipy.linalg import solve as linear_solve
 from tests.instances import deterministic, linear_teachers
 from tlnb import ConvergenceError, Task
 from tlnb.priors import Priors
-from tlnb.theory import franz_parisi
-from tlnb.theory.coupled import CoupledTasks
-from tlnb.theory.franz_parisi import Branch, expand, franz_parisi_action, frozen, newton
+from tlnb.theory import transfer
+from tlnb.theory.transfer import (
+    Branch,
+    TransferProblem,
+    expand,
+    franz_parisi_action,
+    frozen,
+    newton,
+)
 
 UNEQUAL = Priors(
     temperature=0.2,
@@ -25,7 +31,7 @@ UNEQUAL = Priors(
 
 def blocks_at(coupling: float, width: float = 20, priors: Priors = UNEQUAL):
     source, target, _ = deterministic()
-    return CoupledTasks(source, target, priors).blocks(width, coupling)
+    return TransferProblem(source, target, priors).blocks(width, coupling)
 
 
 def reduced_action(point, blocks) -> float:
@@ -68,7 +74,7 @@ def test_gradient_is_the_stationarity_equation_with_plain_solves():
     D, Q_tt = 0.8, 0.25
     point = expand(D, Q_tt, blocks)
     x = point.Q_st
-    Delta = 0.2 * np.eye(8) + D * blocks.K_t + Q_tt * (blocks.K_t - blocks.K_tt)
+    Delta = blocks.temperature * np.eye(8) + D * blocks.K_t + Q_tt * (blocks.K_t - blocks.K_tt)
     E, r = Q_tt * blocks.K_tt - x**2 * blocks.m, blocks.y - x * blocks.u
     W_K, W_C, W_E, W_m = (linear_solve(Delta, A) for A in (blocks.K_t, blocks.K_tt, E, blocks.m))
     w, W_u = linear_solve(Delta, r), linear_solve(Delta, blocks.u)
@@ -115,7 +121,7 @@ def test_frozen_D_is_the_root_of_its_one_dimensional_equation():
     blocks = blocks_at(np.inf)
     solution = frozen(blocks)
     e = np.linalg.eigvalsh(blocks.K_t)
-    pulled = (solution.D * e / (0.2 + solution.D * e)).sum()
+    pulled = (solution.D * e / (blocks.temperature + solution.D * e)).sum()
     np.testing.assert_allclose(20 * (1 - solution.D), pulled, rtol=1e-10)
 
 
@@ -143,14 +149,14 @@ def test_hard_instances_stay_on_the_physical_branch(seed, activation):
     """More examples than units at a low temperature, where unphysical saddles abound."""
     source, target, _ = linear_teachers(seed, 80, 60, overlap=0.5)
     priors = Priors(activation=activation, temperature=1e-3)
-    tasks = CoupledTasks(source, target, priors)
+    tasks = TransferProblem(source, target, priors)
     for coupling in (0.01, 1.0, 10.0, 1e3, 1e6, np.inf):
-        point = tasks.overlaps(5, coupling)
+        point = tasks.saddle(5, coupling)
         blocks = tasks.blocks(5, coupling)
         assert point.converged
         assert point.D > 0
         assert point.Q_tt >= point.Q_st**2 / blocks.Q_s - 1e-9
-        Delta = franz_parisi.delta(point.D, point.Q_tt, blocks)
+        Delta = transfer.delta(point.D, point.Q_tt, blocks)
         assert np.linalg.eigvalsh(Delta)[0] > 0
         W_C = linear_solve(Delta, blocks.K_tt, assume_a="pos")
         assert 5 / point.D**2 > np.trace(W_C @ W_C)
@@ -160,11 +166,11 @@ def test_unphysical_saddles_do_not_count_as_converged():
     """A stationary point with a negative overlap of replicas lies beside the physical one."""
     source, target, _ = linear_teachers(0, 80, 60, overlap=0.5)
     signs = (Task(task.X, np.sign(task.y)) for task in (source, target))
-    tasks = CoupledTasks(*signs, Priors(temperature=0.1))
+    tasks = TransferProblem(*signs, Priors(temperature=0.1))
     astray = newton(3.2, -6.6, tasks.blocks(20, 3.0))
     assert astray.residual < 1e-9 and astray.Q_tt < 0
     assert not astray.physical and not astray.converged
-    assert tasks.overlaps(20, 3.0).Q_tt > 0
+    assert tasks.saddle(20, 3.0).Q_tt > 0
 
 
 @pytest.mark.parametrize("spoil", [{"y": np.full(8, 1e200)}, {"K_tt": 1e3 * np.eye(8)}])

@@ -1,0 +1,160 @@
+"""What the theory factorises, behind a small protocol.
+
+Every formula of the theory needs a positive definite matrix G only through G⁻¹B, ln det G, traces
+Tr G⁻¹A and the diagonal of G⁻¹. `Factor` says so, and `KernelFactor` adds what widths and
+temperatures share: one factorisation of a kernel K gives the factor of T + Q K at every T and Q.
+The implementations here are dense; one of low rank or an iterative one can take their place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, eigh, solve_triangular
+
+Array = NDArray[np.float64]
+
+
+class Factor(Protocol):
+    """A positive definite matrix G (P, P), factorised."""
+
+    def solve(self, B: Array) -> Array:
+        """G⁻¹B for B of shape (P,) or (P, n)."""
+        ...
+
+    def log_det(self) -> float:
+        """ln det G."""
+        ...
+
+    def inverse_diagonal(self) -> Array:
+        """The diagonal of G⁻¹, of shape (P,)."""
+        ...
+
+
+class KernelFactor(Protocol):
+    """A symmetric kernel K ≥ 0 (P, P), factorised once for T + Q K at every T > 0 and Q ≥ 0.
+
+    ``eigenvalues`` (P,) are those of K, ascending and ≥ 0.
+    """
+
+    eigenvalues: Array
+
+    def projections(self, B: Array) -> Array:
+        """B (P,) or (P, n) in the coordinates that `noise` is diagonal in; keeps inner products."""
+        ...
+
+    def noise(self, Q: float, temperature: float) -> Array:
+        """The diagonal (P,) of T + Q K in those coordinates."""
+        ...
+
+    def shifted(self, Q: float, temperature: float) -> Factor:
+        """The factor of T + Q K in the original coordinates."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Eigenbasis:
+    """A kernel by its eigendecomposition K = U diag(e) Uᵀ.
+
+    ``eigenvalues`` (P,), ascending and ≥ 0; ``eigenvectors`` (P, P), as columns.
+    """
+
+    eigenvalues: Array
+    eigenvectors: Array
+
+    @classmethod
+    def of(cls, K: Array) -> Eigenbasis:
+        """Decompose the symmetric kernel ``K`` (P, P), which is overwritten."""
+        if not np.isfinite(np.trace(K)):
+            raise ValueError(f"the kernel must be finite, its trace is {np.trace(K)}")
+        e, U = eigh(K.T, overwrite_a=True, check_finite=False, driver="evd")
+        return cls(np.maximum(e, 0.0), U)
+
+    def check_resolution(self, temperature: float, precision: float = 1.0) -> None:
+        """Raise where T + K/λ1 is singular to rounding, as with duplicated inputs at T → 0."""
+        e = self.eigenvalues / precision
+        rounding = len(e) * np.finfo(float).eps * e[-1]
+        if temperature <= rounding and e[0] <= rounding:
+            raise ValueError(
+                f"temperature must exceed {rounding:.1e} here, got {temperature:.1e}: the kernel "
+                "is singular to rounding (duplicated or collinear inputs?)"
+            )
+
+    def projections(self, B: Array) -> Array:
+        """UᵀB for B of shape (P,) or (P, n)."""
+        return self.eigenvectors.T @ B
+
+    def noise(self, Q: float, temperature: float) -> Array:
+        """T + Q e_k, of shape (P,)."""
+        return temperature + Q * self.eigenvalues
+
+    def shifted(self, Q: float, temperature: float) -> ShiftedEigenbasis:
+        """The factor of T + Q K."""
+        return ShiftedEigenbasis(self, self.noise(Q, temperature))
+
+    @cached_property
+    def squared_eigenvectors(self) -> Array:
+        """U∘U, which gives the diagonal of every function of K."""
+        return np.square(self.eigenvectors)
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftedEigenbasis:
+    """T + Q K by the eigendecomposition of K."""
+
+    kernel: Eigenbasis
+    diagonal: Array
+
+    def solve(self, B: Array) -> Array:
+        """(T + Q K)⁻¹ B."""
+        coordinates = self.kernel.projections(B).T / self.diagonal
+        return self.kernel.eigenvectors @ coordinates.T
+
+    def log_det(self) -> float:
+        """ln det(T + Q K)."""
+        return float(np.log(self.diagonal).sum())
+
+    def inverse_diagonal(self) -> Array:
+        """The diagonal of (T + Q K)⁻¹."""
+        return self.kernel.squared_eigenvectors @ (1 / self.diagonal)
+
+
+@dataclass(frozen=True, eq=False)
+class Cholesky:
+    """A positive definite matrix by G = L Lᵀ, with ``lower`` = L."""
+
+    lower: Array
+
+    @classmethod
+    def of(cls, G: Array) -> Cholesky:
+        """Factorise ``G`` (P, P), which is overwritten; LinAlgError if it is not positive."""
+        return cls(cholesky(G.T, lower=True, overwrite_a=True, check_finite=False))
+
+    def solve(self, B: Array) -> Array:
+        """G⁻¹B."""
+        return cho_solve((self.lower, True), B, check_finite=False)
+
+    def log_det(self) -> float:
+        """ln det G."""
+        return float(2 * np.log(np.diagonal(self.lower)).sum())
+
+    def inverse_diagonal(self) -> Array:
+        """The diagonal of G⁻¹: squared column norms of L⁻¹."""
+        inverse = self.half(np.eye(len(self.lower)))
+        return np.einsum("ij,ij->j", inverse, inverse)
+
+    def half(self, B: Array) -> Array:
+        """L⁻¹B."""
+        return solve_triangular(self.lower, B, lower=True, check_finite=False)
+
+    def half_transposed(self, B: Array) -> Array:
+        """L⁻ᵀB."""
+        return solve_triangular(self.lower, B, lower=True, trans="T", check_finite=False)
+
+    def whitened(self, A: Array) -> Array:
+        """L⁻¹AL⁻ᵀ for symmetric A."""
+        return self.half(self.half(A).T)

@@ -1,0 +1,53 @@
+"""The kernel of a wide random network with the inputs it is trained on, factorised once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlnb.kernels import Activation, InnerProducts, dual_diagonal, squared_norms
+from tlnb.theory.factors import Eigenbasis
+
+Array = NDArray[np.float64]
+
+
+class TestKernel(NamedTuple):
+    """A kernel against n new inputs: ``V`` (P, n) rotated, V∘V, and the diagonal ``k`` (n,)."""
+
+    __test__ = False  # not a test of pytest's
+
+    V: Array
+    V_squared: Array
+    k: Array
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkKernel:
+    """The Gaussian process of a wide random network whose readouts have precision one.
+
+    ``variance`` is 1/λ0, that of a hidden weight. Temperatures, widths and readout precisions are
+    scalars on top of it, so that they share its factorisation.
+    """
+
+    X: Array
+    activation: Activation
+    variance: float
+
+    @cached_property
+    def factor(self) -> Eigenbasis:
+        """K (P, P), factorised."""
+        c = self.variance
+        return Eigenbasis.of(InnerProducts.of(self.X).dual(self.activation, c, c, c))
+
+    def against(self, X: Array) -> TestKernel:
+        """The kernel with new inputs (n, N0)."""
+        c = self.variance
+        K = InnerProducts.between(self.X, X).dual(self.activation, c, c, c)
+        V = self.factor.projections(K)
+        return TestKernel(
+            V, np.square(V, out=K), dual_diagonal(self.activation, squared_norms(X), c, c)
+        )

@@ -1,0 +1,44 @@
+"""Choosing a coupling from the training data alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from tlnb.validation import check_choice, check_nonnegative
+
+if TYPE_CHECKING:
+    from tlnb.theory.transfer.problem import TransferProblem
+
+CRITERIA = ("evidence",)
+
+
+def check_coupling(coupling: float | str, name: str = "coupling") -> float | str:
+    """Return a coupling γ ≥ 0, infinity allowed, or the criterion that chooses it."""
+    if isinstance(coupling, str):
+        return check_choice(name, coupling, CRITERIA)
+    return check_nonnegative(name, coupling, allow_infinite=True)
+
+
+def evidence_coupling(problem: TransferProblem, width: float) -> float:
+    """The coupling of largest average log evidence, over 0 ≤ γ ≤ ∞.
+
+    A scan in half decades around the target's weight precision, both ends included, refined
+    between the neighbours of the best point. No test label is used.
+    """
+    grid = problem.priors.weight_precision * 10.0 ** np.arange(-2, 4.5, 0.5)
+    couplings = [0.0, *grid.tolist(), np.inf]
+    evidence = [problem.log_evidence(width, coupling) for coupling in couplings]
+    best = int(np.argmax(evidence))
+    if best in (0, len(couplings) - 1):
+        return couplings[best]
+    inside = slice(max(best - 1, 1), min(best + 1, len(couplings) - 2) + 1)
+    refined = minimize_scalar(
+        lambda t: -problem.log_evidence(width, float(np.exp(t))),
+        bounds=np.log([couplings[inside][0], couplings[inside][-1]]),
+        method="bounded",
+        options={"xatol": 1e-3},
+    )
+    return float(np.exp(refined.x)) if -refined.fun > evidence[best] else couplings[best]

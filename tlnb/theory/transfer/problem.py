@@ -1,0 +1,388 @@
+"""Two coupled tasks, prepared: what widths, couplings and priors share is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlnb._renamed import renamed
+from tlnb.data.task import Task, check_task
+from tlnb.priors import PriorOptions, Priors, WeightCovariances, check_options
+from tlnb.theory.one_task import OneTaskProblem, ProportionalSolution
+from tlnb.theory.one_task.kernel import NetworkKernel
+from tlnb.theory.transfer.action import KernelBlocks, franz_parisi_action
+from tlnb.theory.transfer.branch import Branch
+from tlnb.theory.transfer.choice import check_coupling, evidence_coupling
+from tlnb.theory.transfer.curve import transfer_curve
+from tlnb.theory.transfer.kernels import CoupledKernels
+from tlnb.theory.transfer.predictor import Predictor, TransferSolution
+from tlnb.theory.transfer.saddle import Overlaps, frozen
+from tlnb.validation import check_width
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+Array = NDArray[np.float64]
+
+
+class TransferProblem:
+    """A source, a target and their priors: the interface behind everything about transfer.
+
+    The source's kernel is decomposed once, when first needed, for all widths, couplings,
+    temperatures, readout precisions and targets; no other factorisation of its size is made.
+
+    Parameters
+    ----------
+    source, target : Task
+        Inputs (P_s, N0), (P_t, N0) and their labels.
+    priors : Priors, optional
+        Or, as keywords:
+    **options
+        activation, temperature, weight_precision, readout_precision or richness, the same with
+        ``source_`` in front, coupling_scheme: see `tlnb.priors.Priors`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments outside what is allowed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> source, target = Task(X[:30], X[:30, 0]), Task(X[30:], X[30:, 0])
+    >>> problem = TransferProblem(source, target, temperature=0.1)
+    >>> solution = problem.solve(width=20, coupling=1.0)
+    >>> colder = problem.with_priors(temperature=0.01)  # shares the decomposition
+    >>> solution.Q_st > 0 and colder.solve(width=20, coupling=1.0).Q_s > solution.Q_s
+    True
+    """
+
+    def __init__(
+        self,
+        source: Task,
+        target: Task,
+        priors: Priors | None = None,
+        **options: Unpack[PriorOptions],
+    ) -> None:
+        name = type(self).__name__
+        if priors is not None and options:
+            raise TypeError(f"{name}() takes priors or keywords for them, got both")
+        priors = Priors.of(name, options) if priors is None else priors
+        source = check_task("source", source)
+        self._set_source(source, priors, _source_kernel(source, priors))
+        self._set_target(target, None)
+
+    def _set_source(self, source: Task, priors: Priors, kernel: NetworkKernel) -> None:
+        self.source, self.priors = source, priors
+        of_source = Priors(
+            activation=priors.activation,
+            temperature=priors.source_temperature,
+            weight_precision=priors.source_weight_precision,
+            readout_precision=priors.source_readout_precision,
+            richness=priors.source_richness,
+        )
+        self.source_problem = OneTaskProblem.of_kernel(source, of_source, kernel)
+
+    def _set_target(self, target: Task, kernels: CoupledKernels | None) -> None:
+        self.target = check_task("target", target, self.source.n_features)
+        self.kernels = kernels or CoupledKernels(
+            self.source_problem.kernel,
+            target.X,
+            self.priors.weight_precision,
+            self.priors.coupling_scheme,
+        )
+        self._branches: dict[float, Branch] = {}
+        self._scratch: dict[float, OneTaskProblem] = {}
+
+    def __getstate__(self) -> dict:
+        # What can be made again is not stored with a fitted estimator.
+        return self.__dict__ | {"_branches": {}, "_scratch": {}}
+
+    def with_target(self, target: Task) -> TransferProblem:
+        """The same source and priors with another target; the source's factorisation is kept."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._set_target(target, None)
+        return other
+
+    def with_priors(self, **changes: Unpack[PriorOptions]) -> TransferProblem:
+        """The same tasks under other priors; kernels are kept where they do not depend on them.
+
+        Temperatures and readout precisions share every kernel and the source's factorisation, the
+        target's weight precision shares the latter.
+        """
+        check_options(f"{type(self).__name__}.with_priors", changes, PriorOptions)
+        priors = self.priors.replace(**changes)
+        other = object.__new__(type(self))
+        of_source = ("activation", "source_weight_precision")
+        of_both = (*of_source, "weight_precision", "coupling_scheme")
+        same_source, same_kernels = (
+            all(getattr(priors, name) == getattr(self.priors, name) for name in names)
+            for names in (of_source, of_both)
+        )
+        kernel = self.source_problem.kernel if same_source else _source_kernel(self.source, priors)
+        other._set_source(self.source, priors, kernel)
+        if same_source:
+            other.source_problem._projected = self.source_problem._projected
+        other._set_target(self.target, self.kernels if same_kernels else None)
+        return other
+
+    def covariances(self, coupling: float) -> WeightCovariances:
+        """The weight covariances at this coupling."""
+        return self.kernels.covariances(coupling)
+
+    def alone(self, coupling: float = 0.0) -> OneTaskProblem:
+        """The target from scratch, with the prior variance c_t that this coupling leaves it.
+
+        At zero coupling that is the plain opponent of transfer, at others the matched prior.
+        """
+        if coupling in self._scratch:
+            return self._scratch[coupling]
+        kernel, priors = self.kernels.alone(coupling), self.priors
+        own = Priors(
+            activation=priors.activation,
+            temperature=priors.temperature,
+            weight_precision=1 / kernel.variance,
+            readout_precision=priors.readout_precision,
+            richness=priors.richness,
+        )
+        problem = OneTaskProblem.of_kernel(self.target, own, kernel)
+        if coupling == 0:
+            self._scratch[coupling] = problem
+        return problem
+
+    def source_order_parameter(self, width: float) -> float:
+        """Q_s: the source does not feel the target, it is a task of its own."""
+        return self.source_problem.saddle(width).Q
+
+    def blocks(self, width: float, coupling: float) -> KernelBlocks:
+        """The blocks of the Franz-Parisi action at a finite width and a coupling > 0.
+
+        Labels and temperature are in units of the target's readout prior, as in
+        `tlnb.theory.transfer.predictor`.
+        """
+        priors = self.priors.at_width(width)
+        V, K_t, K_tt = self.kernels.train(coupling)
+        known = V / self._source_noise(width)[:, None]
+        return KernelBlocks(
+            K_t,
+            K_tt,
+            V.T @ known,
+            self._source_labels(width) @ known,
+            np.sqrt(priors.readout_precision) * self.target.y,
+            self.source_order_parameter(width),
+            priors.readout_precision * priors.temperature,
+            width,
+        )
+
+    def _source_noise(self, width: float) -> Array:
+        """G_s in the coordinates of K_s, of shape (P_s,), for a source readout precision of 1."""
+        priors, problem = self.priors.at_width(width), self.source_problem
+        temperature = priors.source_readout_precision * priors.source_temperature
+        return problem.kernel.factor.noise(problem.saddle(width).Q, temperature)
+
+    def _source_labels(self, width: float) -> Array:
+        precision = self.priors.at_width(width).source_readout_precision
+        return np.sqrt(precision) * self.source_problem.projections()
+
+    def saddle(self, width: float, coupling: float) -> Overlaps:
+        """The physical saddle point at a finite width and a coupling > 0, infinity included."""
+        if np.isinf(coupling):
+            return frozen(self.blocks(width, coupling))
+        if width not in self._branches:
+            self._branches[width] = Branch(
+                lambda g: self.blocks(width, g),
+                self.alone().saddle(width).Q,
+                self.priors.weight_precision,
+            )
+        return self._branches[width].at(coupling)
+
+    def evidence(self, saddle: Overlaps, blocks: KernelBlocks) -> tuple[float, float]:
+        """The action at a saddle point and the average log evidence."""
+        precision = self.priors.at_width(blocks.width).readout_precision
+        action = franz_parisi_action(saddle.Q_t, saddle.Q_tt, saddle.Q_st, blocks)
+        action -= len(blocks.y) * np.log(precision)
+        return action, -0.5 * (action - blocks.width + len(blocks.y) * np.log(2 * np.pi))
+
+    def log_evidence(self, width: float, coupling: float) -> float:
+        """The target's average log evidence, without its predictor."""
+        if coupling == 0 or np.isinf(width):
+            return self.alone(coupling).solve(width=width).log_evidence
+        return self.evidence(self.saddle(width, coupling), self.blocks(width, coupling))[1]
+
+    def predictor(self, saddle: Overlaps, blocks: KernelBlocks, coupling: float) -> Predictor:
+        """The predictor at a saddle point."""
+        width = blocks.width
+        return Predictor.at(
+            saddle,
+            blocks,
+            self.kernels.train(coupling).V,
+            self._source_noise(width),
+            self._source_labels(width),
+            self.priors.at_width(width).readout_precision,
+        )
+
+    def solve(self, *, width: float, coupling: float | str) -> TransferSolution:
+        """The saddle point at one width and coupling; see `solve`."""
+        width, coupling = check_width(width), check_coupling(coupling)
+        if coupling == "evidence":
+            coupling = evidence_coupling(self, width)
+        if coupling == 0 or np.isinf(width):
+            return self._solution(width, coupling, self.alone(coupling).solve(width=width))
+        saddle, blocks = self.saddle(width, coupling), self.blocks(width, coupling)
+        action, log_evidence = self.evidence(saddle, blocks)
+        return TransferSolution(
+            width,
+            coupling,
+            Q_s=blocks.Q_s,
+            Q_t=saddle.Q_t,
+            Q_st=saddle.Q_st,
+            Q_tt=saddle.Q_tt,
+            action=action,
+            log_evidence=log_evidence,
+            train_error=saddle.train_error / self.priors.at_width(width).readout_precision,
+            residual=saddle.residual,
+            iterations=saddle.iterations,
+            converged=saddle.converged,
+            _kernels=self.kernels,
+            _predictor=self.predictor(saddle, blocks, coupling),
+        )
+
+    def _solution(
+        self, width: float, coupling: float, alone: ProportionalSolution
+    ) -> TransferSolution:
+        """The target alone as a solution with a source that it does not feel."""
+        shared = ("action", "log_evidence", "train_error", "residual", "iterations", "converged")
+        return TransferSolution(
+            width,
+            coupling,
+            Q_s=self.source_order_parameter(width),
+            Q_t=alone.Q,
+            Q_st=0.0,
+            Q_tt=0.0,
+            **{name: getattr(alone, name) for name in shared},
+            _kernels=self.kernels,
+            _predictor=alone,
+        )
+
+    def sweep(
+        self,
+        test: Task,
+        *,
+        widths: Sequence[float],
+        couplings: Sequence[float],
+        baseline: str | None = None,
+    ) -> Dataset:
+        """The transfer curve over widths and couplings; see `coupling_sweep`."""
+        return transfer_curve(self, test, widths, couplings, baseline)
+
+
+def _source_kernel(source: Task, priors: Priors) -> NetworkKernel:
+    return NetworkKernel(source.X, priors.activation, 1 / priors.source_weight_precision)
+
+
+def solve(
+    source: Task,
+    target: Task,
+    *,
+    width: float,
+    coupling: float | str,
+    **priors: Unpack[PriorOptions],
+) -> TransferSolution:
+    """The Franz-Parisi saddle point of a target coupled to a source.
+
+    Parameters
+    ----------
+    source, target : Task
+        Inputs (P_s, N0), (P_t, N0) and their labels.
+    width : float
+        N1 ≥ 1 of both networks. At ``numpy.inf`` no label of the source reaches the target; the
+        coupled prior is all that is left.
+    coupling : float or "evidence"
+        γ from 0, the target alone, to ``numpy.inf``, frozen source features; "evidence" takes the
+        coupling of largest log evidence. At low temperature that is often 0 even where a coupling
+        helps: labels of ±1 then count as exact, and stiff features pay for each of them.
+    **priors
+        activation, temperature, weight_precision, readout_precision or richness, the same with
+        ``source_`` in front, coupling_scheme: see `tlnb.priors.Priors`.
+
+    Notes
+    -----
+    At γ = 0 the target does not know the source, and the solution is that of one task, with
+    Q_st = Q_tt = 0. For activations that are not odd the action's own limit γ → 0 keeps overlaps of
+    order 1/N1, because independent networks share a mean output.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments outside what is allowed, and kernels singular at this temperature.
+    ConvergenceError
+        If no physical saddle point with a small residual was reached.
+
+    Warns
+    -----
+    CompetingSaddlesWarning
+        If the action of the source or of the target alone has further minima.
+    """
+    check_options("solve", priors, PriorOptions)
+    return TransferProblem(source, target, **priors).solve(width=width, coupling=coupling)
+
+
+def coupling_sweep(
+    source: Task,
+    target: Task,
+    test: Task,
+    *,
+    widths: Sequence[float],
+    couplings: Sequence[float],
+    baseline: str | None = None,
+    **priors: Unpack[PriorOptions],
+) -> Dataset:
+    """The transfer curve of two data sets: theory over widths and couplings.
+
+    The source's kernel is decomposed once for all of them.
+
+    Parameters
+    ----------
+    source, target, test : Task
+        ``test`` holds the inputs and labels of the target task that errors are averaged over.
+    widths, couplings : sequences of float
+        N1 ≥ 1 and γ ≥ 0, ``numpy.inf`` allowed in both, in any order.
+    baseline : {None, "scratch", "matched-prior"}
+        Instead of transfer, the same networks trained on the target alone: with their own prior
+        ("scratch"), or with the prior variance c_t(γ) that the coupling leaves them
+        ("matched-prior"), which tells regularisation from transfer.
+    **priors
+        As in `solve`: activation, temperature, precisions, coupling_scheme; see
+        `tlnb.priors.Priors`. With ``richness`` the readout precision grows with the width.
+
+    Returns
+    -------
+    xarray.Dataset over (width, coupling)
+        Q_s, Q_t, Q_st, Q_tt, train_error, squared_bias, total_variance, source_variance,
+        test_error, classification_error, log_evidence, residual; errors and variances are means
+        over the test points.
+
+    Raises
+    ------
+    ValueError, TypeError, ConvergenceError
+        As `solve` does.
+    """
+    check_options("coupling_sweep", priors, PriorOptions)
+    problem = TransferProblem(source, target, **priors)
+    return problem.sweep(test, widths=widths, couplings=couplings, baseline=baseline)
+
+
+@renamed("tlnb.theory.transfer.solution", "TransferProblem.solve")
+def _solution(problem: TransferProblem, width: float, coupling: float | str) -> TransferSolution:
+    return problem.solve(width=width, coupling=coupling)
+
+
+@renamed("tlnb.theory.transfer.sweep", "TransferProblem.sweep")
+def _sweep(problem: TransferProblem, test: Task, **grid: Sequence[float]) -> Dataset:
+    return problem.sweep(test, **grid)

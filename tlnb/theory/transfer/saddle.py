@@ -1,0 +1,132 @@
+"""Saddle points of the Franz-Parisi action: by Newton's method, and in closed form where frozen.
+
+Q_st being eliminated, two equations are left for (ln D, Q_tt), solved by a safeguarded Newton
+method with the exact Hessian. Source: Ingrosso et al. (2025), with the derivation of chapter 05.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, eigh
+from scipy.optimize import brentq
+from threadpoolctl import ThreadpoolController
+
+from tlnb.errors import ConvergenceError
+from tlnb.theory.transfer.action import Expansion, KernelBlocks, expand, explicit_Q_st
+
+Array = NDArray[np.float64]
+TOLERANCE = 1e-9  # on the scaled, undamped residuals
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """A saddle point of the action with the solver's report; the residual is undamped, scaled."""
+
+    D: float
+    Q_tt: float
+    Q_st: float
+    train_error: float
+    residual: float
+    iterations: int
+    physical: bool
+    allowed: float
+
+    @property
+    def Q_t(self) -> float:
+        """The target's own overlap D + Q_tt."""
+        return self.D + self.Q_tt
+
+    @property
+    def converged(self) -> bool:
+        """A small residual and a physical solution."""
+        return self.physical and self.residual <= self.allowed
+
+
+def _scaled(point: Expansion, D: float, Q_tt: float, width: float) -> Array:
+    """Residuals that stay of order one where D is small or Q_tt large."""
+    return point.gradient * [D**2 / (1 + abs(Q_tt)), D] / width
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def newton(D: float, Q_tt: float, blocks: KernelBlocks, max_iterations: int = 50) -> Overlaps:
+    """Solve for the saddle point near (D, Q_tt), in the unknowns ln D and Q_tt.
+
+    The step is halved until the scaled residuals decrease; the caller judges ``converged``.
+    """
+    # On small matrices threads gain little, and on a busy machine they wait for each other.
+    with _blas().limit(limits=1 if len(blocks.y) <= 512 else None):
+        return _newton(D, Q_tt, blocks, max_iterations)
+
+
+def _newton(D: float, Q_tt: float, blocks: KernelBlocks, max_iterations: int) -> Overlaps:
+    point = expand(D, Q_tt, blocks)
+    scaled = _scaled(point, D, Q_tt, blocks.width)
+    iterations = 0
+    for iterations in range(1, max_iterations + 1):  # noqa: B007
+        error = np.abs(scaled).max()
+        if error < 1e-12:
+            break
+        jacobian = point.hessian * [[D, 1.0]]  # d gradient / d (ln D, Q_tt)
+        try:
+            step = np.linalg.solve(jacobian, -point.gradient)
+        except LinAlgError:
+            break
+        step *= min(1.0, 1.0 / max(abs(step[0]), abs(step[1]) / (1 + abs(Q_tt))))
+        # Below the tolerance a step that does not help is at the rounding level: no halving then.
+        for halving in 0.5 ** np.arange(1 if error < TOLERANCE else 8):
+            trial = D * np.exp(halving * step[0]), Q_tt + halving * step[1]
+            try:
+                candidate = expand(*trial, blocks)
+            except LinAlgError:
+                continue
+            residuals = _scaled(candidate, *trial, blocks.width)
+            if np.abs(residuals).max() < error:
+                (D, Q_tt), point, scaled = trial, candidate, residuals
+                break
+        else:
+            break
+    return _overlaps(D, Q_tt, point, blocks.width, iterations)
+
+
+def _overlaps(D: float, Q_tt: float, point: Expansion, width: float, iterations: int) -> Overlaps:
+    residual = float(np.abs(_scaled(point, D, Q_tt, width)).max())
+    report = residual, iterations, point.physical, TOLERANCE + point.resolution
+    return Overlaps(float(D), float(Q_tt), point.Q_st, point.train_error, *report)
+
+
+def frozen(blocks: KernelBlocks) -> Overlaps:
+    """The saddle point at infinite coupling, where K_tt = K_t and the equations decouple.
+
+    D in (0, 1] is the unique root of N1 (1 - D) = Σ_k D e_k/(T + D e_k); Q_st is explicit; Q_tt
+    follows linearly.
+    """
+    N, T = blocks.width, blocks.temperature
+    e, U = eigh(blocks.K_t)
+    e = np.maximum(e, 0.0)
+    D = brentq(
+        lambda D: N * (1 - D) - (D * e / (T + D * e)).sum(), 0.0, 1.0, xtol=1e-300, rtol=1e-15
+    )
+    G = T + D * e
+    u, y = U.T @ blocks.u, U.T @ blocks.y
+    m = U.T @ blocks.m @ U
+    diagonal_m = np.diagonal(m)
+    x = explicit_Q_st(blocks, D, (diagonal_m / G).sum(), (u / G) @ u, (u / G) @ y)
+    w = (y - x * u) / G
+    free = N / D**2 - ((e / G) ** 2).sum()
+    Q_tt = (x**2 * (N / (blocks.Q_s * D**2) - (e / G**2) @ diagonal_m) + w @ (e * w)) / free
+    # The closed form is checked by the equations it solves.
+    solution = _overlaps(D, Q_tt, expand(D, Q_tt, blocks), N, 1)
+    if not solution.converged:
+        raise ConvergenceError(
+            f"no physical saddle point at infinite coupling: residual {solution.residual:.1e}, "
+            f"allowed {solution.allowed:.1e}; try a larger width or a higher temperature"
+        )
+    return solution
