@@ -1,6 +1,6 @@
 # `make book` and `make test` set up their own environment in .venv; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help book test lab serve bench mutants results repository clean FORCE
+.PHONY: help book test lock coverage lab serve bench mutants results repository clean FORCE
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -22,7 +22,9 @@ ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 help:
 	@echo "make book        set up, run every chapter, build the site (STRICT=1: from nothing, warnings are errors)"
-	@echo "make test        set up, run lint, unit tests and every notebook as a test"
+	@echo "make test        set up, run lint, types, unit tests and every notebook as a test"
+	@echo "make coverage    run the unit tests and report the lines that none of them runs"
+	@echo "make lock        compile requirements.txt from the dependencies in pyproject.toml"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make serve       show the built book on http://localhost:8000 (PORT=... for another)"
 	@echo "make bench       measure speed and memory as ratios to what must be paid in any case"
@@ -58,13 +60,32 @@ book: _build/made
 	@echo "The book: $(SITE) (open it in a browser, or run make serve)"
 
 test: $(INSTALLED)
-	@echo "Lint"
+	@echo "Lint, format, types"
 	@$(BIN)/ruff check .
-	@echo "Unit tests"
-	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadscope tests
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@echo "Unit tests, and the examples in docstrings"
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadscope --doctest-modules tests tlnb
 	@echo "Every notebook as a test"
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadscope -p no:cacheprovider \
 	  --nbval-lax --nbval-cell-timeout=300 notebooks
+
+# Without workers: the tests of parameter sweeps start processes of their own, which are measured.
+coverage: $(INSTALLED)
+	@echo "Unit tests, with the lines that they run"
+	@rm -f .coverage .coverage.*
+	@$(ONE_THREAD) $(BIN)/coverage run -m pytest -q --doctest-modules tests tlnb
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+# Pins stay where they can: `make lock UPGRADE=--upgrade` takes the newest of everything.
+lock: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet uv
+	@mkdir -p _build && sed '/^-e/d' requirements.txt > _build/lock.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra all $(UPGRADE) \
+	  --no-annotate --no-header --no-emit-index-url --output-file _build/lock.txt pyproject.toml
+	@{ echo "# The complete environment of the book, pinned. Made with: make lock"; \
+	  cat _build/lock.txt; echo "-e ."; } > requirements.txt
+	@echo "requirements.txt is written: run make test and make book STRICT=1"
 
 lab: $(INSTALLED)
 	@echo "JupyterLab on notebooks/ (stop it with Ctrl-C)"
@@ -99,5 +120,5 @@ repository: $(INSTALLED)
 
 clean:
 	@echo "Removing .venv, _build and caches"
-	@rm -rf .venv _build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv _build build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

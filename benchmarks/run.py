@@ -433,6 +433,7 @@ PARTS = (
 
 
 def main() -> int:
+    """Measure everything and write the table."""
     rows: list[Row] = []
     for part in PARTS:
         print(f"measuring: {part.__doc__.splitlines()[0]}", flush=True)

@@ -80,7 +80,9 @@ def source_network(source: Task, relation: str, seed: int) -> TwoLayerNetwork:
     return min(trained, key=lambda result: result.validation_loss).network
 
 
-def error_of_law(covariates: glm.GaussianCovariates, s, U: np.ndarray, y: np.ndarray) -> float:
+def error_of_law(
+    covariates: glm.GaussianCovariates, s: glm.GLMSolution, U: np.ndarray, y: np.ndarray
+) -> float:
     """Wrong signs on the population of a readout that is Gaussian as the theory says."""
     e, basis = np.linalg.eigh(covariates.feature_covariance)
     r, Z = 1 / (s.regularization + s.V_hat * np.maximum(e, 0)), U @ basis

@@ -7,11 +7,15 @@ import io
 import re
 import subprocess
 import sys
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import repository
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 URL = "https://github.com/owner/name"
@@ -121,8 +125,22 @@ def test_citation_file_names_both_papers():
 def test_requirements_are_pinned_and_name_no_host():
     lines = [line for line in _read("requirements.txt").splitlines() if line[:1] != "#"]
     assert lines[-1] == "-e ."
-    pinned = re.compile(r"[\w.-]+==[\w.]+(; sys_platform != \"win32\")?")
+    pinned = re.compile(r"[\w.-]+==[\w.]+( ; [\w.'<>=!() ]+)?")
     assert all(pinned.fullmatch(line) for line in lines[:-1])
+
+
+def test_requirements_hold_every_declared_dependency():
+    project = tomllib.loads(_read("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"].values()
+    declared = [Requirement(text) for text in chain(project["dependencies"], *extras)]
+    pins = [Requirement(line) for line in _read("requirements.txt").splitlines() if "==" in line]
+    locked = {canonicalize_name(pin.name): pin.specifier for pin in pins}
+    for requirement in declared:
+        if requirement.name == "tlnb":
+            assert requirement.extras <= set(project["optional-dependencies"])
+            continue
+        (pin,) = locked[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(pin.version), requirement
 
 
 def test_readme_examples_print_what_they_say():

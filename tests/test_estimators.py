@@ -149,6 +149,6 @@ def test_bad_sources():
     _, target, _ = deterministic()
     with pytest.raises(TypeError, match=r"source must be a tlnb\.Task, got tuple"):
         TransferGPRegressor().fit(target.X, target.y, source=(target.X, target.y))
+    other = Task(np.ones((4, 3)), np.ones(4))
     with pytest.raises(ValueError, match="N0"):
-        other = Task(np.ones((4, 3)), np.ones(4))
         TransferGPRegressor().fit(target.X, target.y, source=other)

@@ -52,6 +52,7 @@ def wheel(tmp_path_factory):
 def test_wheel_holds_every_module(wheel):
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.endswith(".py")}
+        assert "tlnb/py.typed" in archive.namelist()
     assert packed == {path.relative_to(ROOT).as_posix() for path in (ROOT / "tlnb").rglob("*.py")}
 
 
@@ -59,8 +60,11 @@ def test_wheel_states_lower_bounds_only(wheel):
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith("METADATA"))
         metadata = archive.read(name).decode("utf8")
-    required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    lines = metadata.splitlines()
+    required = [line for line in lines if line.startswith("Requires-Dist") and "extra" not in line]
     assert required and all(">=" in line and "<" not in line for line in required)
+    extras = {line.split()[1] for line in lines if line.startswith("Provides-Extra")}
+    assert {"plot", "symbolic", "sampling", "sweeps", "cluster", "book", "test", "all"} <= extras
 
 
 def test_wheel_computes_a_transfer_outside_the_checkout(wheel, tmp_path):
@@ -80,6 +84,27 @@ def test_wheel_computes_a_transfer_outside_the_checkout(wheel, tmp_path):
 def test_estimator_imports_no_heavy_library():
     loaded = _run("import sys; from tlnb import TransferGPRegressor; print(*sys.modules)").split()
     assert not {"matplotlib", "sympy", "xarray", "sklearn.datasets"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "code"),
+    [
+        ("matplotlib", "plot", "import tlnb.plotting"),
+        ("sympy", "symbolic", "import tlnb.symbolic"),
+        ("joblib", "sweeps", "import tlnb.sweeps"),
+        ("h5netcdf", "sweeps", "import tlnb.sweeps"),
+        (
+            "arviz",
+            "sampling",
+            "import numpy as np; from tlnb.sampling.diagnostics import chain_statistics;"
+            "chain_statistics(np.zeros((2, 10)))",
+        ),
+    ],
+)
+def test_missing_library_names_the_extra_that_brings_it(missing, extra, code):
+    command = [sys.executable, "-c", f"import sys; sys.modules[{missing!r}] = None\n{code}"]
+    said = subprocess.run(command, text=True, capture_output=True).stderr.splitlines()[-1]
+    assert missing in said and f"pip install 'tlnb[{extra}]'" in said
 
 
 def test_top_level_is_small_and_loads():

@@ -42,14 +42,14 @@ def test_a_name_that_moved_is_the_one_of_today(moved):
 
 def test_every_old_name_leads_somewhere():
     for old, new in _renamed.MODULES.items():
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="is now"):
             assert importlib.import_module(old) is importlib.import_module(new)
         sys.modules.pop(old)
     for module, names in _renamed.NAMES.items():
         for name, (home, new) in names.items():
             # Private ones warn when they are called.
             silent = new.startswith("_")
-            with nullcontext() if silent else pytest.warns(DeprecationWarning):
+            with nullcontext() if silent else pytest.warns(DeprecationWarning, match="is now"):
                 old = getattr(importlib.import_module(module), name)
             assert old is getattr(importlib.import_module(home), new)
 

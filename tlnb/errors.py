@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parent / "_")[:-1]
@@ -27,6 +29,22 @@ class SamplingError(RuntimeError):
     def __init__(self, message: str, state: object) -> None:
         super().__init__(message)
         self.state = state
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Around an import: if the library is not installed, say which extra of tlnb brings it.
+
+    Examples
+    --------
+    >>> with needs("plot"):
+    ...     import matplotlib
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        hint = f"{error.name} is not installed; pip install 'tlnb[{extra}]' brings it"
+        raise ModuleNotFoundError(hint, name=error.name) from error
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:

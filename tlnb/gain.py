@@ -1,4 +1,4 @@
-r"""Does a source task help a target task, and is the gain transfer?
+r"""Whether a source task helps a target task, and whether the gain is transfer.
 
 The test error of the coupled network, averaged over repeated splits of the target's data, is
 compared with three opponents trained on the same target examples alone:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
-from cycler import cycler
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
+from tlnb.errors import needs
 from tlnb.validation import check_choice
+
+with needs("plot"):
+    import matplotlib as mpl
+    from cycler import cycler
+    from matplotlib import pyplot as plt
+    from matplotlib.axes import Axes
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -18,7 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import sympy as sp
+from tlnb.errors import needs
+
+with needs("symbolic"):
+    import sympy as sp
 
 
 def as_block(entry: object) -> sp.Matrix:
@@ -194,7 +197,13 @@ def covariance(
 
 
 def replicated_action(
-    n: sp.Expr, overlaps: ReplicaMatrix, G: ReplicaMatrix, y_s: object, y_t: object, *, width
+    n: sp.Expr,
+    overlaps: ReplicaMatrix,
+    G: ReplicaMatrix,
+    y_s: object,
+    y_t: object,
+    *,
+    width: sp.Expr,
 ) -> sp.Expr:
     """N1 (Tr Q̄ - ln det Q̄) + ln det G + Yᵀ G⁻¹ Y with Y = (y_s, y_t, ..., y_t), n symbolic."""
     prior = width * (overlaps.trace(n) - overlaps.log_det(n))

@@ -56,7 +56,9 @@ def _number_as_files(self: TocTreeCollectorWithStyles, env: BuildEnvironment) ->
     return rewritten
 
 
-def _plain_text_docstring(app, what, name, obj, options, lines: list[str]) -> None:
+def _plain_text_docstring(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
     """Show indented formulas as they were typed, and take bars for absolute values."""
     result: list[str] = []
     inside = section = False
@@ -78,13 +80,16 @@ def _escape_bars(line: str) -> str:
     return "".join(part if part.startswith("`") else part.replace("|", r"\|") for part in parts)
 
 
-def _skip_generated(app, what, name, obj, skip, options) -> bool | None:
+def _skip_generated(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
+) -> bool | None:
     """Leave out what nobody wrote: fields of named tuples, scikit-learn's metadata requests."""
     field = (getattr(obj, "__doc__", "") or "").startswith("Alias for field")
     return True if field or re.fullmatch(r"set_\w+_request", name) else None
 
 
 def setup(app: Sphinx) -> dict:
+    """Connect all of this to the build."""
     app.connect("config-inited", _add_buttons)
     app.connect("config-inited", _add_versions)
     TocTreeCollectorWithStyles.assign_section_numbers = _number_as_files

@@ -363,6 +363,7 @@ def noticed(mutant: Mutant) -> tuple[bool, ...]:
 
 
 def main() -> int:
+    """Say of every mutant what noticed it; 1 if one survived."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         copy = copy_of_repository(Path(folder))
         unbroken = {arguments for mutant in MUTANTS for arguments in checks(mutant)}

@@ -44,6 +44,7 @@ def curves(source: str, draws: int = 10) -> xr.Dataset:
 
 
 def main() -> None:
+    """Draw both panels."""
     plotting.use_style()
     figure, axes = plt.subplots(1, 2, figsize=(8.0, 3.4), sharey=True)
     for ax, (name, source) in zip(axes, SOURCES.items(), strict=True):

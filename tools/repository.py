@@ -41,6 +41,7 @@ def pyproject(text: str, url: str) -> str:
 
 
 def main() -> None:
+    """Stamp or clear every place."""
     url = repository_url()
     for name, stamp in (("CITATION.cff", citation), ("pyproject.toml", pyproject)):
         path = ROOT / name

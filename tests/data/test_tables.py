@@ -132,8 +132,8 @@ def test_damaged_files(tmp_path, suffix):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="must "):
             read((path, path) if suffix == ".npy" else path)
+    name = tmp_path / f"missing{suffix}"
     with pytest.raises(OSError, match="missing"):
-        name = tmp_path / f"missing{suffix}"
         read((name, name) if suffix == ".npy" else name)
 
 

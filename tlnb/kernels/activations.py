@@ -44,6 +44,7 @@ class _NoDerivative:
     name: str
 
     def __call__(self, z: ArrayLike) -> Array:
+        """σ(z), entry by entry."""
         raise TypeError(
             f"activation {self.name!r} has no derivative; "
             "give one as Activation(name, function, derivative)"
@@ -103,6 +104,7 @@ class Activation:
             raise ValueError(f"{allowed} {values!r}")
 
     def __call__(self, z: ArrayLike) -> Array:
+        """σ(z), entry by entry."""
         return np.asarray(self.function(np.asarray(z, dtype=np.float64)), dtype=np.float64)
 
     def __repr__(self) -> str:

@@ -167,8 +167,9 @@ def _degree(
     correlations: Iterable[Array],
     most: int,
 ) -> tuple[int, float]:
-    """The degree up to ``most`` at which series and direct integrals cost least, and the cost of
-    the direct integrals that remain.
+    """The degree up to ``most`` at which series and direct integrals cost least.
+
+    Also the cost of the direct integrals that remain.
     """
     degrees = np.unique(np.geomspace(4, most, 40).astype(int))
     series = _series(sigma, variances[-1:], most)

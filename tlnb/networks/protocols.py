@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,7 +48,7 @@ def compare_protocols(
     readout_regularizations: Sequence[float] | None = None,
     centre_on: ArrayLike | None = None,
     rng: int | np.random.Generator = 0,
-    **training,
+    **training: Any,
 ) -> dict[str, Protocol]:
     """Train the target by each protocol, every one tuned on the validation task.
 

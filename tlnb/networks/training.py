@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -198,7 +198,7 @@ def train_two_layer(
 
 
 def _lbfgs(objective: Objective, x: Array, watch: _Watch, epochs: int, tolerance: float) -> None:
-    def callback(intermediate_result) -> None:
+    def callback(intermediate_result: OptimizeResult) -> None:
         if not watch(intermediate_result.x, intermediate_result.fun):
             raise StopIteration
 
@@ -207,7 +207,15 @@ def _lbfgs(objective: Objective, x: Array, watch: _Watch, epochs: int, tolerance
     minimize(objective, x, jac=True, method="L-BFGS-B", callback=callback, options=options)
 
 
-def _adam(objective: Objective, x: Array, watch: _Watch, epochs: int, rate: float, size: int, rng):
+def _adam(
+    objective: Objective,
+    x: Array,
+    watch: _Watch,
+    epochs: int,
+    rate: float,
+    size: int,
+    rng: np.random.Generator,
+) -> None:
     n, step = len(objective.y), 0
     first, second = np.zeros_like(x), np.zeros_like(x)
     go_on = watch(x, objective(x)[0])

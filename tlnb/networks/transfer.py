@@ -105,6 +105,7 @@ class ModeObjective:
         return readout * np.sqrt(self.network.width), left
 
     def __call__(self, parameters: Array) -> tuple[float, Array]:
+        """Value and gradient in the hidden weights, readouts at their best."""
         W = parameters.reshape(self.network.width, -1)
         h = self.X @ W.T
         Phi = self.network.activation(h) - self.network.feature_mean

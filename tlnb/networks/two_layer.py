@@ -95,6 +95,7 @@ class TwoLayerNetwork:
         return self.activation(X @ self.first_layer.T / np.sqrt(N0)) - self.feature_mean
 
     def __call__(self, X: ArrayLike) -> Array:
+        """Outputs f (n,) at inputs ``X`` (n, N0)."""
         return self.features(X) @ self.readout / np.sqrt(self.width)
 
     def centred(self, X: ArrayLike) -> TwoLayerNetwork:

@@ -39,6 +39,7 @@ class WhitenedPosterior(NamedTuple):
         return self.centre + self.spread * position[..., :-1], v
 
     def __call__(self, position: Array) -> tuple[Array, Array]:
+        """Log likelihood (C,) and its gradient at whitened positions."""
         W, v = self.split(position)
         if v is None:
             value, gradient = self.network.collapsed(W)

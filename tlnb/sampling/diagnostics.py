@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tlnb.errors import needs
+
 if TYPE_CHECKING:
     from pandas import DataFrame
     from xarray import Dataset
@@ -22,7 +24,8 @@ def chain_statistics(x: Array) -> tuple[float, float]:
     """Rank-normalised R-hat and bulk effective sample size of x (chain, draw); NaN if too short."""
     if x.shape[1] < 4:
         return np.nan, np.nan
-    import arviz as az
+    with needs("sampling"):
+        import arviz as az
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -80,7 +83,8 @@ def summary(dataset: Dataset) -> DataFrame:
 
 def _of_chains(x: Array) -> tuple[float, ...]:
     """Mean, Monte Carlo error, effective sample size and R-hat of a quantity over (chain, draw)."""
-    import arviz as az
+    with needs("sampling"):
+        import arviz as az
 
     r_hat, ess = chain_statistics(x)
     if not ess >= FEWEST:

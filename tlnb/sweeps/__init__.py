@@ -15,6 +15,12 @@ succeeded they stand in the one file ``path``, and their directory is removed. O
 sweep at a time the second waits and then uses what the first has made.
 """
 
+from tlnb.errors import needs
+
+with needs("sweeps"):
+    import h5netcdf  # noqa: F401  # the engine that xarray is told to use
+    import joblib  # noqa: F401
+
 from tlnb.sweeps.grid import point_seed
 from tlnb.sweeps.run import run_grid
 from tlnb.sweeps.storage import load

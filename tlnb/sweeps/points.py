@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,7 +95,7 @@ def merge(axes: dict[str, list], points: list[Point], failures: list[str]) -> xr
         failures[i] = f"ValueError: its layout {_layout(whole.pop(i))} is not {_layout(first)}"
         points[i].file.unlink()
     shape = tuple(len(values) for values in axes.values())
-    data = {"failure": (tuple(axes), np.array(failures).reshape(shape))}
+    data: dict[Hashable, Any] = {"failure": (tuple(axes), np.array(failures).reshape(shape))}
     for name, array in first.data_vars.items():
         nan = np.full(array.shape, np.nan)
         stack = np.stack([whole[i][name].values if i in whole else nan for i in range(len(points))])

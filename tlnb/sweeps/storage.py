@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -100,9 +101,7 @@ def only_run(path: Path) -> Iterator[bool]:
 
 def _lock(file: BinaryIO, *, wait: bool) -> bool:
     """Whether the file is now this process's alone."""
-    try:
-        import fcntl
-    except ImportError:
+    if sys.platform == "win32":
         import msvcrt
 
         try:
@@ -110,6 +109,8 @@ def _lock(file: BinaryIO, *, wait: bool) -> bool:
         except OSError:  # LK_LOCK gives up after ten seconds
             return wait and _lock(file, wait=True)
         return True
+    import fcntl
+
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

@@ -89,23 +89,24 @@ def analytic_covariates(
         raise TypeError(
             f"manifold must be a CorrelatedHiddenManifold, got {type(manifold).__name__}"
         )
-    side = getattr(manifold, check_choice("side", side, ("target", "source")))
-    W = check_inputs(first_layer, "first_layer", side.n_features)
-    σ, φ = get_activation(activation), side.nonlinearity
+    check_choice("side", side, ("target", "source"))
+    half = manifold.target if side == "target" else manifold.source
+    W = check_inputs(first_layer, "first_layer", half.n_features)
+    σ, φ = get_activation(activation), half.nonlinearity
     z = np.linspace(0.1, 5, 25)  # not 0, where a sign may be either
     if not np.allclose(φ(-z), -φ(z), rtol=1e-9, atol=1e-12):
         raise ValueError(
             f"nonlinearity {φ.name!r} is not odd: its inputs have a mean, which the analytic "
             "covariances leave out; use measured_covariates on a large draw"
         )
-    D, N0 = side.F.shape
-    G = side.F.T @ side.F / D
+    D, N0 = half.F.shape
+    G = half.F.T @ half.F / D
     x = _Linearised.of(φ, np.diagonal(G))
     Σ_h = W @ x.covariance(G) @ W.T / N0
     u = _Linearised.of(σ, np.diagonal(Σ_h))
     Ω = u.covariance(0.5 * (Σ_h + Σ_h.T))
-    τ = u.slope * (W @ (x.slope * (side.F.T @ side.theta))) / (D * np.sqrt(N0))
-    return GaussianCovariates(Ω, τ, side.teacher_variance)
+    τ = u.slope * (W @ (x.slope * (half.F.T @ half.theta))) / (D * np.sqrt(N0))
+    return GaussianCovariates(Ω, τ, half.teacher_variance)
 
 
 def measured_covariates(features: ArrayLike, field: ArrayLike) -> GaussianCovariates:

@@ -25,11 +25,11 @@ def gaussian_nodes(V: float, q: float, steepness: float, loss: str) -> tuple[Arr
         z = 2 * np.arcsinh(np.sqrt(V) / 2)
         c = z + V / np.expm1(z)
         steep += [(c / s, np.pi / s), ((-V - c) / s, np.pi / s)]
-    ends = [np.arange(-_LIMIT, _LIMIT + 1, 3)]
+    parts = [np.arange(-_LIMIT, _LIMIT + 1, 3)]
     for centre, scale in steep:
         away = scale * _RATIO ** np.arange(np.ceil(np.log(3 / scale) / np.log(_RATIO)))
-        ends += [centre + away, centre - away, [centre]]
-    ends = np.unique(np.clip(np.concatenate(ends), -_LIMIT, _LIMIT))
+        parts += [centre + away, centre - away, np.array([centre])]
+    ends = np.unique(np.clip(np.concatenate(parts), -_LIMIT, _LIMIT))
     half = np.diff(ends)[:, None] / 2
     xi = (ends[:-1, None] + half * (1 + _NODES)).ravel()
     return xi, (half * _WEIGHTS).ravel() * np.exp(-(xi**2) / 2) / np.sqrt(2 * np.pi)

@@ -118,11 +118,17 @@ def learning_curve(
     ratios = [check_positive("sample_ratios", ratio) for ratio in np.ravel(sample_ratios).tolist()]
     if not ratios:
         raise ValueError("sample_ratios must hold at least one number > 0, got none")
-    settings = {"regularization": regularization, "loss": loss, "labels": labels}
     solutions: dict[float, GLMSolution] = {}
     last = None
     for ratio in sorted(ratios):
-        last = solve(covariates, sample_ratio=ratio, initial=last, **settings)
+        last = solve(
+            covariates,
+            sample_ratio=ratio,
+            regularization=regularization,
+            loss=loss,
+            labels=labels,
+            initial=last,
+        )
         solutions[ratio] = last
     columns = zip(*(solutions[ratio] for ratio in ratios), strict=True)
     table = dict(zip(GLMSolution._fields, columns, strict=True))
