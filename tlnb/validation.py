@@ -62,6 +62,19 @@ def check_count(name: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
+def check_couplings(couplings: object, depth: int) -> tuple[float, ...]:
+    """Return one γ ≥ 0 for each of ``depth`` layers, infinity allowed; a number is for all."""
+    if np.ndim(couplings) == 0:
+        couplings = (couplings,) * depth
+    checked = tuple(check_nonnegative("couplings", g, allow_infinite=True) for g in couplings)
+    if len(checked) != depth:
+        raise ValueError(
+            f"couplings must be one number or one for each of {depth} hidden layers, got "
+            f"{len(checked)}"
+        )
+    return checked
+
+
 def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """Return ``value`` if it is one of the allowed strings."""
     allowed = list(allowed)

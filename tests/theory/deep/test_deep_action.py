@@ -1,0 +1,147 @@
+"""The deep action: derivatives, conditions, and the saddle points that are followed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.instances import deterministic, linear_teachers
+from tlnb.errors import ConvergenceError
+from tlnb.theory.deep import DeepTransferProblem
+from tlnb.theory.deep.action import deep_action, expand
+from tlnb.theory.deep.saddle import Branch, follow_width, newton
+from tlnb.theory.deep.wishart import layers_action, layers_gradient, layers_hessian
+
+UNEQUAL = {
+    "temperature": 0.2,
+    "weight_precision": 1.5,
+    "readout_precision": 0.7,
+    "source_temperature": 0.05,
+    "source_weight_precision": 0.8,
+    "source_readout_precision": 1.9,
+}
+WIDTHS = (20.0, 35.0, 12.0)
+
+
+def problem(depth=3, **priors):
+    source, target, _ = deterministic()
+    return DeepTransferProblem(source, target, depth=depth, **(UNEQUAL | priors))
+
+
+def blocks_at(coupling, depth=3, widths=WIDTHS, **priors):
+    return problem(depth, **priors).blocks(widths[:depth], (coupling,) * depth)
+
+
+def some_point(blocks, seed=0):
+    rng = np.random.default_rng(seed)
+    scale = blocks.chain.scale
+    D, o = scale * rng.uniform(0.6, 1.3, len(scale)), scale * rng.uniform(0.1, 0.6, len(scale))
+    return np.array([D, scale * rng.uniform(0.05, 0.3, len(scale)), o])
+
+
+def differences(function, z, h=1e-6):
+    steps = h * np.eye(z.size).reshape(z.size, *z.shape)
+    return np.array([(function(z + s) - function(z - s)) / (2 * h) for s in steps])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_derivatives_of_the_chain_by_finite_differences(depth):
+    chain = blocks_at(2.0, depth).chain
+    z = some_point(blocks_at(2.0, depth))
+    by_hand = differences(lambda z: layers_action(chain, z), z)
+    np.testing.assert_allclose(layers_gradient(chain, z).ravel(), by_hand, rtol=1e-6, atol=1e-6)
+    second = differences(lambda z: layers_gradient(chain, z).ravel(), z)
+    np.testing.assert_allclose(layers_hessian(chain, z), second, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("coupling", [0.3, 10.0, np.inf])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_reduced_gradient_and_hessian_by_finite_differences(depth, coupling):
+    blocks = blocks_at(coupling, depth)
+    at = some_point(blocks)[[0, 2]]
+    exact = expand(*at, blocks)
+    # The x_l are where the action is stationary in them ...
+    by_x = differences(lambda z: deep_action(z, blocks), exact.z)[depth : 2 * depth]
+    assert abs(by_x).max() < 1e-5
+
+    # ... and follow when the other overlaps move.
+    def reduced(at):
+        return deep_action(expand(*at, blocks).z, blocks)
+
+    gradient = differences(reduced, at, 1e-5)
+    np.testing.assert_allclose(exact.gradient.ravel(), gradient, rtol=1e-5, atol=1e-5)
+    hessian = differences(lambda at: expand(*at, blocks).gradient.ravel(), at)
+    np.testing.assert_allclose(exact.hessian, hessian, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["linear", "erf"])
+@pytest.mark.parametrize("coupling", [0.1, 1.0, 100.0, np.inf])
+def test_newton_converges_quadratically_to_a_stationary_point(activation, coupling):
+    prepared = problem(activation=activation)
+    found = prepared.saddle(WIDTHS, (coupling,) * 3)
+    assert found.converged and found.residual < 1e-12
+    blocks = prepared.blocks(WIDTHS, (coupling,) * 3)
+    again = newton(found.coordinates + 0.01, blocks)
+    assert again.iterations <= 6
+    np.testing.assert_allclose(again.z, found.z, rtol=1e-9, atol=1e-11)
+    slopes = differences(lambda z: deep_action(z, blocks), found.z, 1e-5)
+    assert abs(slopes).max() < 1e-5
+
+
+@pytest.mark.parametrize("activation", ["linear", "erf"])
+@pytest.mark.parametrize("depth", [2, 4])
+def test_two_ways_lead_to_the_same_point(activation, depth):
+    """Couplings from zero, or widths from infinity: no unphysical saddle lies on both."""
+    source, target, _ = linear_teachers(0, 80, 60, overlap=0.5)
+    prepared = DeepTransferProblem(
+        source, target, depth=depth, activation=activation, temperature=0.01
+    )
+    widths = (12.0, 8.0, 10.0, 9.0)[:depth]
+    for coupling in (0.2, 3.0, np.inf):
+        couplings = (coupling,) * depth
+        found = prepared.saddle(widths, couplings)
+        other = follow_width(
+            lambda t, g=couplings: prepared.blocks(tuple(np.exp(-t) * np.array(widths)), g)
+        )
+        np.testing.assert_allclose(other.z, found.z, rtol=1e-8, atol=1e-10)
+
+
+def test_the_branch_reaches_infinity_as_one_over_the_coupling():
+    prepared = problem(activation="erf")
+    limit = prepared.saddle(WIDTHS, (np.inf,) * 3)
+    gaps = [prepared.saddle(WIDTHS, (g,) * 3).z - limit.z for g in (1e4, 1e5)]
+    np.testing.assert_allclose(np.divide(*gaps), 10, rtol=0.05)
+
+
+def test_accepted_points_are_physical():
+    source, target, _ = linear_teachers(1, 80, 60, overlap=0.5)
+    prepared = DeepTransferProblem(source, target, depth=2, temperature=1e-3)
+    for coupling in (0.01, 1.0, 10.0, np.inf):
+        found = prepared.saddle((6.0, 5.0), (coupling,) * 2)
+        D, x, o = found.z
+        s = prepared.blocks((6.0, 5.0), (coupling,) * 2).chain.s
+        assert found.converged and (D > 0).all() and (o >= x**2 / s - 1e-9).all()
+
+
+def test_an_unphysical_point_does_not_count_as_converged():
+    """With the overlaps of replicas negative, Cauchy-Schwarz is broken."""
+    blocks = blocks_at(1.0, 2)
+    z = some_point(blocks)
+    assert not expand(z[0], -abs(z[2]), blocks).physical
+    # Nor where fluctuations between replicas grow: many examples that all targets share, few units.
+    narrow = blocks_at(1.0, 2, widths=(5.0, 5.0))
+    assert expand(z[0], z[2], narrow).physical
+    alike = narrow._replace(K_tt=40 * np.eye(8), K_t=narrow.K_t + 40 * np.eye(8))
+    assert not expand(z[0], z[2], alike).physical
+
+
+def test_a_lost_branch_says_so():
+    def broken(coupling):
+        blocks = blocks_at(coupling, 2)
+        return blocks._replace(y=np.full(8, 1e200)) if coupling > 0.3 else blocks
+
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(ConvergenceError, match=r"branch of saddle points was lost.*larger widths"),
+    ):
+        Branch(broken, np.ones(2), 1.0).at(1.0)
