@@ -41,7 +41,7 @@ def test_renormalized_is_the_theory():
     assert fitted.log_evidence_ == solution.log_evidence
 
 
-@pytest.mark.parametrize("coupling", [0, 2.0, np.inf, "evidence"])
+@pytest.mark.parametrize("coupling", [0, 2.0, np.inf, "evidence", "leave-one-out"])
 def test_transfer_is_the_theory(coupling):
     source, target, test = deterministic()
     parameters = {"width": 20, "coupling": coupling, "temperature": 0.1, "source_temperature": 0.2}
@@ -131,7 +131,7 @@ def test_use_before_fit(estimator):
     ("change", "message"),
     [
         ({"coupling": -0.5}, "coupling must be a number >= 0 or infinity, got -0.5"),
-        ({"coupling": "cv"}, "coupling must be one of 'evidence', got 'cv'"),
+        ({"coupling": "cv"}, "coupling must be one of 'evidence', 'leave-one-out', got 'cv'"),
         ({"width": 0.0}, "width must be a number >= 1 or infinity, got 0.0"),
         ({"temperature": -1.0}, "temperature must be a number > 0, got -1.0"),
         ({"source_readout_precision": 0.0}, "source_readout_precision must be a number > 0"),

@@ -76,6 +76,8 @@ class RenormalizedGPRegressor(_NetworkRegressor):
         T > 0 of the posterior, the noise variance of the Gaussian process.
     weight_precision, readout_precision : float, default=1.0
         λ0 and λ1, > 0.
+    richness : float, optional
+        λ1/N1 instead of ``readout_precision``: a grid over widths then compares equally rich ones.
 
     Attributes
     ----------
@@ -97,12 +99,14 @@ class RenormalizedGPRegressor(_NetworkRegressor):
         temperature: float = 0.01,
         weight_precision: float = 1.0,
         readout_precision: float = 1.0,
+        richness: float | None = None,
     ) -> None:
         self.width = width
         self.activation = activation
         self.temperature = temperature
         self.weight_precision = weight_precision
         self.readout_precision = readout_precision
+        self.richness = richness
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> RenormalizedGPRegressor:
         """Solve the saddle point for inputs ``X`` (P, N0) and labels ``y`` (P,)."""
@@ -119,15 +123,18 @@ class TransferGPRegressor(_NetworkRegressor):
     ----------
     width : float, default=200
         N1 ≥ 1 of both networks, ``numpy.inf`` allowed.
-    coupling : float or "evidence", default=1.0
-        γ from 0 (from scratch) to ``numpy.inf`` (frozen source features); "evidence" takes the
-        coupling of largest log evidence on the training data.
+    coupling : float, "leave-one-out" or "evidence", default=1.0
+        γ from 0 (from scratch) to ``numpy.inf`` (frozen source features). "leave-one-out" takes
+        the coupling of least leave-one-out error on the training data, "evidence" the one of
+        largest log evidence.
     activation : str, Activation or callable, default="erf"
     temperature, weight_precision, readout_precision : float
         T, λ0 and λ1 of the target, > 0.
     source_temperature, source_weight_precision, source_readout_precision : float, optional
         Those of the source; None: as the target's.
     coupling_scheme : {"elastic", "variance-preserving"}, default="elastic"
+    richness, source_richness : float, optional
+        λ1/N1 instead of the readout precisions.
 
     Attributes
     ----------
@@ -158,6 +165,8 @@ class TransferGPRegressor(_NetworkRegressor):
         source_weight_precision: float | None = None,
         source_readout_precision: float | None = None,
         coupling_scheme: str = "elastic",
+        richness: float | None = None,
+        source_richness: float | None = None,
     ) -> None:
         self.width = width
         self.coupling = coupling
@@ -169,6 +178,8 @@ class TransferGPRegressor(_NetworkRegressor):
         self.source_weight_precision = source_weight_precision
         self.source_readout_precision = source_readout_precision
         self.coupling_scheme = coupling_scheme
+        self.richness = richness
+        self.source_richness = source_richness
 
     def fit(self, X: ArrayLike, y: ArrayLike, source: Task | None = None) -> TransferGPRegressor:
         """Solve the saddle point for target inputs ``X`` (P_t, N0), labels ``y`` (P_t,), a source.

@@ -307,3 +307,47 @@ def conditioned_predictor(
     source = (weights * spread * weights.T)[0, 0]
     own = k_00[0] - k_00[1] - (gain * delta)[0, 0]
     return Predictor((weights * mean + gain * as_block(y_t))[0, 0], own + source, source)
+
+
+class LeftOut(NamedTuple):
+    """Residual and variances at a training example that a network has not seen."""
+
+    residual: sp.Expr
+    total_variance: sp.Expr
+    source_variance: sp.Expr
+
+
+def drop_example(
+    G: ReplicaMatrix, y_s: object, y_t: object, index: int, *, temperature: sp.Expr
+) -> LeftOut:
+    """Leave a target example out by dropping its rows: the brute force.
+
+    What is left of ``G`` (see `covariance`) conditions the dropped example as a new input, by
+    `conditioned_predictor`, with the overlaps held.
+    """
+    y_t = as_block(y_t)
+    rest = [row for row in range(G.d.rows) if row != index]
+    kept = ReplicaMatrix(
+        G.s, G.x.extract(list(range(G.s.rows)), rest), G.d.extract(rest, rest),
+        G.o.extract(rest, rest),
+    )  # fmt: skip
+    k = G.x[:, index], G.d.extract(rest, [index]), G.o.extract(rest, [index])
+    k_00 = G.d[index, index] - temperature, G.o[index, index]
+    mean, total, source = conditioned_predictor(kept, k, k_00, y_s, y_t.extract(rest, [0]))
+    return LeftOut(y_t[index] - mean, total, source)
+
+
+def leave_one_out(
+    G: ReplicaMatrix, y_s: object, y_t: object, index: int, *, temperature: sp.Expr
+) -> LeftOut:
+    """The same by the Schur complement, without dropping anything.
+
+    With W = Δ⁻¹ and r = y_t - Q_st u the residual is (Wr)_μ/W_μμ, the source variance
+    (WEW)_μμ/W_μμ², and the total variance adds 1/W_μμ - T.
+    """
+    mean, spread, private = condition_on_source(G, y_s)
+    W = inverse(private)
+    share = W[index, index]
+    source = (W * spread * W)[index, index] / share**2
+    residual = (W * (as_block(y_t) - mean))[index] / share
+    return LeftOut(residual, 1 / share - temperature + source, source)

@@ -14,7 +14,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, eigh, solve_triangular
+from scipy.linalg import LinAlgError, eigh
+from scipy.linalg.blas import dtrsm
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 Array = NDArray[np.float64]
 
@@ -111,8 +113,12 @@ class ShiftedEigenbasis:
 
     def solve(self, B: Array) -> Array:
         """(T + Q K)⁻¹ B."""
-        coordinates = self.kernel.projections(B).T / self.diagonal
-        return self.kernel.eigenvectors @ coordinates.T
+        coordinates = self.kernel.projections(B)
+        return self.kernel.eigenvectors @ (coordinates.T / self.diagonal).T
+
+    def from_projections(self, coordinates: Array) -> Array:
+        """(T + Q K)⁻¹ b for b given by its projections Uᵀb, of shape (P,)."""
+        return self.kernel.eigenvectors @ (coordinates / self.diagonal)
 
     def log_det(self) -> float:
         """ln det(T + Q K)."""
@@ -132,11 +138,14 @@ class Cholesky:
     @classmethod
     def of(cls, G: Array) -> Cholesky:
         """Factorise ``G`` (P, P), which is overwritten; LinAlgError if it is not positive."""
-        return cls(cholesky(G.T, lower=True, overwrite_a=True, check_finite=False))
+        lower, info = dpotrf(G.T, lower=1, clean=1, overwrite_a=1)
+        if info:
+            raise LinAlgError(f"the matrix is not positive definite: leading minor {info}")
+        return cls(lower)
 
     def solve(self, B: Array) -> Array:
         """G⁻¹B."""
-        return cho_solve((self.lower, True), B, check_finite=False)
+        return dpotrs(self.lower, _columns(B), lower=1)[0].reshape(B.shape)
 
     def log_det(self) -> float:
         """ln det G."""
@@ -148,13 +157,18 @@ class Cholesky:
         return np.einsum("ij,ij->j", inverse, inverse)
 
     def half(self, B: Array) -> Array:
-        """L⁻¹B."""
-        return solve_triangular(self.lower, B, lower=True, check_finite=False)
+        """L⁻¹B for B of shape (P,) or (P, n)."""
+        return dtrsm(1.0, self.lower, _columns(B), lower=1).reshape(B.shape)
 
     def half_transposed(self, B: Array) -> Array:
-        """L⁻ᵀB."""
-        return solve_triangular(self.lower, B, lower=True, trans="T", check_finite=False)
+        """L⁻ᵀB for B of shape (P,) or (P, n)."""
+        return dtrsm(1.0, self.lower, _columns(B), lower=1, trans_a=1).reshape(B.shape)
 
     def whitened(self, A: Array) -> Array:
-        """L⁻¹AL⁻ᵀ for symmetric A."""
-        return self.half(self.half(A).T)
+        """L⁻¹AL⁻ᵀ for symmetric A, with contiguous rows."""
+        half = dtrsm(1.0, self.lower, A.T, lower=1)
+        return dtrsm(1.0, self.lower, half, side=1, lower=1, trans_a=1, overwrite_b=1).T
+
+
+def _columns(B: Array) -> Array:
+    return B if B.ndim == 2 else B[:, None]

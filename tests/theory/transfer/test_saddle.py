@@ -98,7 +98,9 @@ def test_newton_converges_quadratically_to_a_stationary_point_of_the_action(coup
     assert solution.converged and solution.residual < 1e-12
     again = newton(1.01 * solution.D, solution.Q_tt + 0.01, blocks)
     assert again.iterations <= 5
-    np.testing.assert_allclose([again.D, again.Q_tt], [solution.D, solution.Q_tt], rtol=1e-10)
+    np.testing.assert_allclose(
+        [again.D, again.Q_tt], [solution.D, solution.Q_tt], rtol=1e-10, atol=1e-11
+    )
     h = 1e-5
     for direction in np.eye(3):
         at = np.array([solution.Q_t, solution.Q_tt, solution.Q_st])

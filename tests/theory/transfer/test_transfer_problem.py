@@ -345,7 +345,11 @@ def test_evidence_takes_the_maximum_over_a_fine_grid(seed):
     [
         ({"coupling": -1.0}, ValueError, "coupling must be a number >= 0 or infinity, got -1.0"),
         ({"coupling": np.nan}, ValueError, "coupling must be a number >= 0"),
-        ({"coupling": "best"}, ValueError, "coupling must be one of 'evidence', got 'best'"),
+        (
+            {"coupling": "best"},
+            ValueError,
+            "coupling must be one of 'evidence', 'leave-one-out', got 'best'",
+        ),
         ({"width": 0}, ValueError, "width must be a number >= 1 or infinity, got 0"),
         ({"source_temperature": 0.0}, ValueError, "source_temperature must be a number > 0"),
         ({"source_weight_precision": -1}, ValueError, "source_weight_precision must be"),

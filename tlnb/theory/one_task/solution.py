@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlnb.chunking import chunks
+from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
 from tlnb.theory.one_task.kernel import NetworkKernel, TestKernel
 from tlnb.theory.one_task.saddle import LeastAction
 from tlnb.theory.prediction import Prediction, concatenate, prediction
@@ -103,6 +104,17 @@ class ProportionalSolution:
             test = self._kernel.against(X[part])
             parts.append(self.outcome(test, None if y is None else y[part]))
         return concatenate(parts)
+
+    def leave_one_out(self) -> LeaveOneOut:
+        """What the network would say of each training example had it not seen it, at the same Q.
+
+        No refit is needed: see `tlnb.theory.leave_one_out`.
+        """
+        unit_temperature = self.temperature * self.readout_precision
+        factor = self._kernel.factor.shifted(self.Q, unit_temperature)
+        solved = factor.from_projections(self._projections)
+        diagonal = factor.inverse_diagonal()
+        return leave_one_out(solved, diagonal, 0.0, unit_temperature, self.readout_precision)
 
     def outcome(self, test: TestKernel, y: Array | None) -> Prediction:
         """The prediction where the kernel with the new inputs is known already."""

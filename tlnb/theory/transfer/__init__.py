@@ -4,6 +4,7 @@ from tlnb._renamed import renamed_names
 from tlnb.priors import SCHEMES, Priors, weight_covariances
 from tlnb.theory.transfer.action import KernelBlocks, delta, expand, franz_parisi_action
 from tlnb.theory.transfer.branch import Branch
+from tlnb.theory.transfer.candidates import Choice
 from tlnb.theory.transfer.choice import check_coupling, evidence_coupling
 from tlnb.theory.transfer.predictor import TransferSolution
 from tlnb.theory.transfer.problem import TransferProblem, coupling_sweep, solve
@@ -12,6 +13,7 @@ from tlnb.theory.transfer.saddle import Overlaps, frozen, newton
 __all__ = [
     "SCHEMES",
     "Branch",
+    "Choice",
     "KernelBlocks",
     "Overlaps",
     "Priors",

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tlnb.chunking import chunks
 from tlnb.theory.factors import Cholesky
 
 Array = NDArray[np.float64]
@@ -29,16 +30,48 @@ class KernelBlocks(NamedTuple):
     ``K_t``, ``K_tt`` (P_t, P_t): the target's kernel and the one between two target replicas.
     ``m`` (P_t, P_t), ``u`` (P_t,): what the source knows about the target's inputs (see above).
     ``y`` (P_t,): target labels. ``Q_s``, ``temperature`` (the target's), ``width`` (finite).
+    ``root`` (k, P_t): where k < P_t, stands for m = rootᵀ root, and ``m`` is None.
     """
 
     K_t: Array
     K_tt: Array
-    m: Array
+    m: Array | None
     u: Array
     y: Array
     Q_s: float
     temperature: float
     width: float
+    root: Array | None = None
+
+    def weakened(self, share: float) -> KernelBlocks:
+        """The source's influence scaled down: at 0 the target is alone."""
+        return self._replace(
+            K_tt=share * self.K_tt,
+            m=None if self.m is None else share**2 * self.m,
+            u=share * self.u,
+            root=None if self.root is None else share * self.root,
+        )
+
+    def whitened_m(self, factor: Cholesky) -> _Whitened:
+        """L⁻¹mL⁻ᵀ with the Cholesky factor L of Δ."""
+        if self.root is None:
+            return _Whitened(factor.whitened(self.m), None)
+        return _Whitened(None, factor.half(self.root.T).T)
+
+
+class _Whitened(NamedTuple):
+    """L⁻¹mL⁻ᵀ, dense or by its root."""
+
+    dense: Array | None
+    root: Array | None
+
+    def trace(self) -> float:
+        return float(np.vdot(self.root, self.root) if self.dense is None else self.dense.trace())
+
+    def rows(self, part: slice) -> Array:
+        if self.dense is None:
+            return self.root[:, part].T @ self.root
+        return self.dense[part]
 
 
 def delta(D: float, Q_tt: float, blocks: KernelBlocks) -> Array:
@@ -57,10 +90,11 @@ def franz_parisi_action(Q_t: float, Q_tt: float, Q_st: float, blocks: KernelBloc
     """S(Q_t, Q_tt, Q_st) at any overlaps with Q_t > Q_tt and Δ positive definite."""
     D = Q_t - Q_tt
     factor = Cholesky.of(delta(D, Q_tt, blocks))
-    E = Q_tt * blocks.K_tt - Q_st**2 * blocks.m
     r = blocks.y - Q_st * blocks.u
+    trace_E = Q_tt * factor.whitened(blocks.K_tt).trace()
+    trace_E -= Q_st**2 * blocks.whitened_m(factor).trace()
     readouts = Q_t - np.log(D) - (Q_tt - Q_st**2 / blocks.Q_s) / D
-    fit = np.trace(factor.solve(E)) + r @ factor.solve(r)
+    fit = trace_E + r @ factor.solve(r)
     return float(blocks.width * readouts + factor.log_det() + fit)
 
 
@@ -82,34 +116,43 @@ def expand(D: float, Q_tt: float, blocks: KernelBlocks) -> Expansion:
     """
     N, Q_s, T = blocks.width, blocks.Q_s, blocks.temperature
     factor = Cholesky.of(delta(D, Q_tt, blocks))
-    A, C, M = (factor.whitened(K) for K in (blocks.K_t, blocks.K_tt, blocks.m))
-    B = A - C
+    A = factor.whitened(blocks.K_t)
+    C = A if blocks.K_tt is blocks.K_t else factor.whitened(blocks.K_tt)
+    m = blocks.whitened_m(factor)
     u, y = factor.half(np.column_stack([blocks.u, blocks.y])).T
-    x = explicit_Q_st(blocks, D, np.trace(M), u @ u, u @ y)
-    F = Q_tt * C - x**2 * M
+    tr_A, tr_C, tr_m, uu = A.trace(), C.trace(), m.trace(), u @ u
+    x = explicit_Q_st(blocks, D, tr_m, uu, u @ y)
     r = y - x * u
-    Ar, Br = A @ r, B @ r
-    AF, BF = A @ F, B @ F
-    tr_A, tr_B = np.trace(A), np.trace(B)
-    tr_AF, tr_BF = np.trace(AF), np.trace(BF)
+    Ar = A @ r
+    Br = Ar - C @ r
+    # Sums over the entries of products, some rows at a time: with B = A - C and F = Q_tt C - x² M.
+    AA = AB = BB = CC = AM = BM = AF = BF = AAF = BAF = BBF = 0.0
+    for part in _row_parts(len(A)):
+        M_j, A_j, C_j = m.rows(part), A[part], C[part]
+        B_j, F_j = A_j - C_j, Q_tt * C_j - x**2 * M_j
+        AM, BM = AM + _dot(A_j, M_j), BM + _dot(B_j, M_j)
+        AA, AB, BB = AA + _dot(A_j, A_j), AB + _dot(A_j, B_j), BB + _dot(B_j, B_j)
+        CC, AF, BF = CC + _dot(C_j, C_j), AF + _dot(A_j, F_j), BF + _dot(B_j, F_j)
+        product = F_j @ A
+        AAF, BAF = AAF + _dot(A_j, product), BAF + _dot(B_j, product)
+        product -= F_j @ C
+        BBF += _dot(B_j, product)
     excess = Q_tt - x**2 / Q_s
-    S_D = N * (1 - 1 / D + excess / D**2) + tr_A - tr_AF - r @ Ar
-    S_o = N * (1 - 1 / D) + tr_A - tr_BF - r @ Br
-    AA, AB, BB = np.vdot(A, A), np.vdot(A, B), np.vdot(B, B)
-    S_DD = N * (1 / D**2 - 2 * excess / D**3) - AA + 2 * np.vdot(A, AF) + 2 * Ar @ Ar
-    S_Do = N / D**2 - AA + 2 * np.vdot(B, AF) + 2 * Ar @ Br
-    S_oo = BB - 2 * AB + 2 * np.vdot(B, BF) + 2 * Br @ Br
-    S_Dx = 2 * (u @ Ar + x * np.vdot(A, M) - N * x / (Q_s * D**2))
-    S_ox = 2 * (u @ Br + x * np.vdot(B, M))
-    S_xx = 2 * (N / (Q_s * D) - np.trace(M) + u @ u)
+    S_D = N * (1 - 1 / D + excess / D**2) + tr_A - AF - r @ Ar
+    S_o = N * (1 - 1 / D) + tr_A - BF - r @ Br
+    S_DD = N * (1 / D**2 - 2 * excess / D**3) - AA + 2 * AAF + 2 * Ar @ Ar
+    S_Do = N / D**2 - AA + 2 * BAF + 2 * Ar @ Br
+    S_oo = BB - 2 * AB + 2 * BBF + 2 * Br @ Br
+    S_Dx = 2 * (u @ Ar + x * AM - N * x / (Q_s * D**2))
+    S_ox = 2 * (u @ Br + x * BM)
+    S_xx = 2 * (N / (Q_s * D) - tr_m + uu)
     cross = np.array([S_Dx, S_ox])
     hessian = np.array([[S_DD, S_Do], [S_Do, S_oo]]) - np.outer(cross, cross) / S_xx
     # Cauchy-Schwarz between readouts, and stability of the replicas' fluctuations.
-    physical = bool(
-        D > 0 and excess >= -1e-12 * (1 + abs(Q_tt)) and N / D**2 > np.vdot(C, C) and S_xx > 0
-    )
+    physical = bool(D > 0 and excess >= -1e-12 * (1 + abs(Q_tt)) and N / D**2 > CC and S_xx > 0)
     w = factor.half_transposed(r)
-    prior_part = D * tr_A + Q_tt * tr_B + np.trace(F) - D * tr_AF - Q_tt * tr_BF
+    tr_F = Q_tt * tr_C - x**2 * tr_m
+    prior_part = D * tr_A + Q_tt * (tr_A - tr_C) + tr_F - D * AF - Q_tt * BF
     return Expansion(
         float(x),
         np.array([S_D, S_o]),
@@ -117,5 +160,15 @@ def expand(D: float, Q_tt: float, blocks: KernelBlocks) -> Expansion:
         physical,
         float(((T * w) @ (T * w) + T * prior_part) / len(r)),
         # K_t w is zero up to rounding where w, of size r/T, lies in the kernel's null space.
-        min(1e-6, float(np.finfo(float).eps * np.trace(blocks.K_t) * (w @ w) * D**2 / N)),
+        min(1e-6, float(np.finfo(float).eps * blocks.K_t.trace() * (w @ w) * D**2 / N)),
     )
+
+
+def _dot(A: Array, B: Array) -> float:
+    """Σ_ij A_ij B_ij."""
+    return float(np.vdot(A, B))
+
+
+def _row_parts(n: int, at_once: int = 512) -> list[slice]:
+    """Few rows at a time where matrices are large, so that products need no room."""
+    return list(chunks(n, n, n * n if n <= at_once else n * n // 8))

@@ -52,7 +52,7 @@ class Branch:
         if not below:
             first = min(coupling, 1e-2 * self.scale)
             blocks = self.blocks_at(first)
-            switched = _walk(lambda share: _weakened(blocks, share), [(0.0, self.scratch)], 1.0)
+            switched = _walk(blocks.weakened, [(0.0, self.scratch)], 1.0)
             self.points[first] = switched[-1][1]
             below = [first]
         if below[-1] < coupling:
@@ -62,12 +62,6 @@ class Branch:
                 self.points[float(np.exp(t))] = point
             self.points[coupling] = walked[-1][1]
         return self.points[coupling]
-
-
-def _weakened(blocks: KernelBlocks, share: float) -> KernelBlocks:
-    """The source's influence scaled down: at 0 the target is alone."""
-    K_tt, m, u = share * blocks.K_tt, share**2 * blocks.m, share * blocks.u
-    return blocks._replace(K_tt=K_tt, m=m, u=u)
 
 
 def _coordinates(point: Overlaps) -> Array:
@@ -85,8 +79,9 @@ def _walk(
     t, walked, step = trail[-1][0], [], longest
     # At least once: a coupling can be larger than the last one by less than its logarithm tells.
     while not walked or t < target:
-        step = min(step, target - t)
-        arrival = target if step == target - t else t + step
+        # Between the ends the points lie on a grid, where other branches find kernels made already.
+        arrival = step * np.floor(t / step + 1.5)
+        arrival = target if arrival >= target - 1e-9 else arrival
         predicted = _extrapolate(trail, arrival)
         try:
             point = newton(np.exp(predicted[0]), predicted[1], blocks_at(arrival))

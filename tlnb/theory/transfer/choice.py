@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +13,6 @@ from tlnb.validation import check_choice, check_nonnegative
 if TYPE_CHECKING:
     from tlnb.theory.transfer.problem import TransferProblem
 
-CRITERIA = ("evidence",)
-
 
 def check_coupling(coupling: float | str, name: str = "coupling") -> float | str:
     """Return a coupling γ ≥ 0, infinity allowed, or the criterion that chooses it."""
@@ -23,22 +22,35 @@ def check_coupling(coupling: float | str, name: str = "coupling") -> float | str
 
 
 def evidence_coupling(problem: TransferProblem, width: float) -> float:
-    """The coupling of largest average log evidence, over 0 ≤ γ ≤ ∞.
+    """The coupling of largest average log evidence, over 0 ≤ γ ≤ ∞."""
+    return _least(problem, lambda coupling: -problem.log_evidence(width, coupling))
 
-    A scan in half decades around the target's weight precision, both ends included, refined
-    between the neighbours of the best point. No test label is used.
+
+def leave_one_out_coupling(problem: TransferProblem, width: float) -> float:
+    """The coupling of least leave-one-out Gibbs error, over 0 ≤ γ ≤ ∞."""
+    return _least(problem, lambda g: float(problem.leave_one_out(width, g).test_error.mean()))
+
+
+CRITERIA = {"evidence": evidence_coupling, "leave-one-out": leave_one_out_coupling}
+
+
+def _least(problem: TransferProblem, loss: Callable[[float], float]) -> float:
+    """Where a loss is least: a scan, refined between the neighbours of the best point.
+
+    The scan goes in half decades around the target's weight precision, both ends included. No test
+    label is used.
     """
     grid = problem.priors.weight_precision * 10.0 ** np.arange(-2, 4.5, 0.5)
     couplings = [0.0, *grid.tolist(), np.inf]
-    evidence = [problem.log_evidence(width, coupling) for coupling in couplings]
-    best = int(np.argmax(evidence))
+    losses = [loss(coupling) for coupling in couplings]
+    best = int(np.argmin(losses))
     if best in (0, len(couplings) - 1):
         return couplings[best]
     inside = slice(max(best - 1, 1), min(best + 1, len(couplings) - 2) + 1)
     refined = minimize_scalar(
-        lambda t: -problem.log_evidence(width, float(np.exp(t))),
+        lambda t: loss(float(np.exp(t))),
         bounds=np.log([couplings[inside][0], couplings[inside][-1]]),
         method="bounded",
         options={"xatol": 1e-3},
     )
-    return float(np.exp(refined.x)) if -refined.fun > evidence[best] else couplings[best]
+    return float(np.exp(refined.x)) if refined.fun < losses[best] else couplings[best]

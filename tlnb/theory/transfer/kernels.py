@@ -19,7 +19,7 @@ from tlnb.priors import WeightCovariances, weight_covariances
 from tlnb.theory.one_task.kernel import NetworkKernel
 
 Array = NDArray[np.float64]
-CACHE = 2**24  # numbers kept, of kernel blocks at several couplings and of inner products each
+CACHE = 2**23  # numbers kept, of kernel blocks at several couplings and of inner products each
 CHUNK = 2**23  # numbers held while predicting
 
 

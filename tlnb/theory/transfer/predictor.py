@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlnb.theory.factors import Cholesky
+from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
 from tlnb.theory.one_task.solution import ProportionalSolution
 from tlnb.theory.prediction import Prediction, concatenate, prediction
 from tlnb.theory.transfer.action import KernelBlocks, delta
@@ -38,7 +39,10 @@ class Predictor:
     """The coupled target's predictor at one saddle point.
 
     ``V`` (P_s, P_t), ``noise_s`` and ``y_s`` (P_s,): K_st, G_s and the source's labels in the
-    coordinates of K_s; ``factor`` of Δ; ``E`` (P_t, P_t) and ``Wr`` (P_t,) as above.
+    coordinates of K_s; ``K_tt`` (P_t, P_t); ``factor`` of Δ; ``Wr`` (P_t,) as above;
+    ``temperature`` λ1 T. With a = Wδ the terms that come from the source are
+
+        Q_st² (K_s - K_st a)ᵀ G_s⁻¹ (K_s - K_st a) + Q_tt (2 K_tt(x)ᵀa - aᵀK_tt a).
     """
 
     overlaps: Overlaps
@@ -46,8 +50,9 @@ class Predictor:
     noise_s: Array
     y_s: Array
     readout_precision: float
+    temperature: float
     factor: Cholesky
-    E: Array
+    K_tt: Array
     Wr: Array
 
     @classmethod
@@ -64,20 +69,33 @@ class Predictor:
         x, o = overlaps.Q_st, overlaps.Q_tt
         factor = Cholesky.of(delta(overlaps.D, o, blocks))
         Wr = factor.solve(blocks.y - x * blocks.u)
-        E = o * blocks.K_tt - x**2 * blocks.m
-        return cls(overlaps, V, noise_s, y_s, readout_precision, factor, E, Wr)
+        units = readout_precision, blocks.temperature
+        return cls(overlaps, V, noise_s, y_s, *units, factor, blocks.K_tt, Wr)
+
+    def leave_one_out(self) -> LeaveOneOut:
+        """The closed form of `tlnb.theory.leave_one_out`, from the factor of Δ."""
+        x, o = self.overlaps.Q_st, self.overlaps.Q_tt
+        half = self.factor.half(np.eye(len(self.Wr)))  # L⁻¹, and W = L⁻ᵀL⁻¹
+        W = self.factor.half_transposed(half)
+        known = self.V @ W / np.sqrt(self.noise_s)[:, None]
+        spread = o * np.einsum("ij,ij->j", W, self.K_tt @ W)
+        spread -= x**2 * np.einsum("ij,ij->j", known, known)
+        return leave_one_out(
+            self.Wr, np.diagonal(W), spread, self.temperature, self.readout_precision
+        )
 
     def __call__(self, test: TestKernels, y: Array | None = None) -> Prediction:
         """The prediction from the kernel blocks with the new inputs."""
         x, o, D = self.overlaps.Q_st, self.overlaps.Q_tt, self.overlaps.D
-        known = test.V / self.noise_s[:, None]
-        delta_x = (D + o) * test.K_t - o * test.K_tt
-        epsilon = o * test.K_tt - x**2 * (self.V.T @ known)
-        mean = x * self.y_s @ known + self.Wr @ delta_x
-        W_delta = self.factor.solve(delta_x)
-        from_source = x**2 * np.einsum("kn,kn->n", test.V, known)
-        from_source += np.einsum("kn,kn->n", 2 * epsilon - self.E @ W_delta, W_delta)
-        explained = np.einsum("kn,kn->n", delta_x, W_delta)
+        delta_x = (D + o) * test.K_t
+        delta_x -= o * test.K_tt
+        mean = x * (self.y_s / self.noise_s) @ test.V + self.Wr @ delta_x
+        a = self.factor.solve(delta_x)
+        unknown = test.V - self.V @ a
+        np.square(unknown, out=unknown)
+        from_source = x**2 * (1 / self.noise_s) @ unknown
+        from_source += o * np.einsum("kn,kn->n", 2 * test.K_tt - self.K_tt @ a, a)
+        explained = np.einsum("kn,kn->n", delta_x, a)
         total = np.maximum((D + o) * test.k_t - from_source - explained, 0.0)
         source = np.maximum(o * test.k_tt - from_source, 0.0)
         unit = self.readout_precision
@@ -114,6 +132,13 @@ class TransferSolution:
     converged: bool
     _kernels: CoupledKernels = field(repr=False)
     _predictor: Predictor | ProportionalSolution = field(repr=False)
+
+    def leave_one_out(self) -> LeaveOneOut:
+        """What the target would say of each training example had it not seen it.
+
+        Order parameters are held and no refit is needed: see `tlnb.theory.leave_one_out`.
+        """
+        return self._predictor.leave_one_out()
 
     def predict(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
         """Mean and variances of the output at inputs ``X`` (n, N0), errors given labels ``y`` (n,).

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from tlnb._renamed import renamed
 from tlnb.data.task import Task, check_task
 from tlnb.priors import PriorOptions, Priors, WeightCovariances, check_options
+from tlnb.theory.leave_one_out import LeaveOneOut
 from tlnb.theory.one_task import OneTaskProblem, ProportionalSolution
 from tlnb.theory.one_task.kernel import NetworkKernel
 from tlnb.theory.transfer.action import KernelBlocks, franz_parisi_action
 from tlnb.theory.transfer.branch import Branch
-from tlnb.theory.transfer.choice import check_coupling, evidence_coupling
+from tlnb.theory.transfer.candidates import Choice, Grid, candidates, choose
+from tlnb.theory.transfer.choice import CRITERIA, check_coupling
 from tlnb.theory.transfer.curve import transfer_curve
 from tlnb.theory.transfer.kernels import CoupledKernels
 from tlnb.theory.transfer.predictor import Predictor, TransferSolution
@@ -97,11 +99,12 @@ class TransferProblem:
             self.priors.coupling_scheme,
         )
         self._branches: dict[float, Branch] = {}
+        self._blocks: dict[tuple[float, float], KernelBlocks] = {}
         self._scratch: dict[float, OneTaskProblem] = {}
 
     def __getstate__(self) -> dict:
         # What can be made again is not stored with a fitted estimator.
-        return self.__dict__ | {"_branches": {}, "_scratch": {}}
+        return self.__dict__ | {"_branches": {}, "_scratch": {}, "_blocks": {}}
 
     def with_target(self, target: Task) -> TransferProblem:
         """The same source and priors with another target; the source's factorisation is kept."""
@@ -167,18 +170,24 @@ class TransferProblem:
         `tlnb.theory.transfer.predictor`.
         """
         priors = self.priors.at_width(width)
+        if (width, coupling) in self._blocks:
+            return self._blocks[width, coupling]
         V, K_t, K_tt = self.kernels.train(coupling)
-        known = V / self._source_noise(width)[:, None]
-        return KernelBlocks(
+        root = V / np.sqrt(self._source_noise(width))[:, None]
+        few = root.shape[0] < root.shape[1]  # source examples
+        blocks = KernelBlocks(
             K_t,
             K_tt,
-            V.T @ known,
-            self._source_labels(width) @ known,
+            None if few else root.T @ root,
+            (self._source_labels(width) / np.sqrt(self._source_noise(width))) @ root,
             np.sqrt(priors.readout_precision) * self.target.y,
             self.source_order_parameter(width),
             priors.readout_precision * priors.temperature,
             width,
+            root if few else None,
         )
+        self._blocks = {(width, coupling): blocks}  # the last one is asked for again
+        return blocks
 
     def _source_noise(self, width: float) -> Array:
         """G_s in the coordinates of K_s, of shape (P_s,), for a source readout precision of 1."""
@@ -215,6 +224,13 @@ class TransferProblem:
             return self.alone(coupling).solve(width=width).log_evidence
         return self.evidence(self.saddle(width, coupling), self.blocks(width, coupling))[1]
 
+    def leave_one_out(self, width: float, coupling: float) -> LeaveOneOut:
+        """What `TransferSolution.leave_one_out` returns, at a number for the coupling."""
+        if coupling == 0 or np.isinf(width):
+            return self.alone(coupling).solve(width=width).leave_one_out()
+        saddle, blocks = self.saddle(width, coupling), self.blocks(width, coupling)
+        return self.predictor(saddle, blocks, coupling).leave_one_out()
+
     def predictor(self, saddle: Overlaps, blocks: KernelBlocks, coupling: float) -> Predictor:
         """The predictor at a saddle point."""
         width = blocks.width
@@ -230,8 +246,8 @@ class TransferProblem:
     def solve(self, *, width: float, coupling: float | str) -> TransferSolution:
         """The saddle point at one width and coupling; see `solve`."""
         width, coupling = check_width(width), check_coupling(coupling)
-        if coupling == "evidence":
-            coupling = evidence_coupling(self, width)
+        if isinstance(coupling, str):
+            coupling = CRITERIA[coupling](self, width)
         if coupling == 0 or np.isinf(width):
             return self._solution(width, coupling, self.alone(coupling).solve(width=width))
         saddle, blocks = self.saddle(width, coupling), self.blocks(width, coupling)
@@ -281,6 +297,34 @@ class TransferProblem:
         """The transfer curve over widths and couplings; see `coupling_sweep`."""
         return transfer_curve(self, test, widths, couplings, baseline)
 
+    def candidates(
+        self,
+        *,
+        widths: Sequence[float],
+        couplings: Sequence[float],
+        temperatures: Sequence[float] | None = None,
+        readout_precisions: Sequence[float] | None = None,
+        richness: Sequence[float] | None = None,
+        baseline: str | None = None,
+    ) -> Dataset:
+        """Leave-one-out errors over couplings and priors; see `tlnb.theory.transfer.candidates`."""
+        grid = Grid.of(widths, couplings, temperatures, readout_precisions, richness)
+        return candidates(self, grid, baseline)
+
+    def choose(
+        self,
+        *,
+        widths: Sequence[float],
+        couplings: Sequence[float],
+        temperatures: Sequence[float] | None = None,
+        readout_precisions: Sequence[float] | None = None,
+        richness: Sequence[float] | None = None,
+        baseline: str | None = None,
+    ) -> Choice:
+        """The candidate of least leave-one-out error; see `tlnb.theory.transfer.candidates`."""
+        grid = Grid.of(widths, couplings, temperatures, readout_precisions, richness)
+        return choose(self, grid, baseline)
+
 
 def _source_kernel(source: Task, priors: Priors) -> NetworkKernel:
     return NetworkKernel(source.X, priors.activation, 1 / priors.source_weight_precision)
@@ -303,10 +347,11 @@ def solve(
     width : float
         N1 ≥ 1 of both networks. At ``numpy.inf`` no label of the source reaches the target; the
         coupled prior is all that is left.
-    coupling : float or "evidence"
-        γ from 0, the target alone, to ``numpy.inf``, frozen source features; "evidence" takes the
-        coupling of largest log evidence. At low temperature that is often 0 even where a coupling
-        helps: labels of ±1 then count as exact, and stiff features pay for each of them.
+    coupling : float, "leave-one-out" or "evidence"
+        γ from 0, the target alone, to ``numpy.inf``, frozen source features. "leave-one-out" takes
+        the coupling of least leave-one-out Gibbs error, which estimates the test error well;
+        "evidence" the one of largest log evidence. At low temperature that is often 0 even where a
+        coupling helps: labels of ±1 then count as exact, and stiff features pay for each of them.
     **priors
         activation, temperature, weight_precision, readout_precision or richness, the same with
         ``source_`` in front, coupling_scheme: see `tlnb.priors.Priors`.

@@ -109,15 +109,18 @@ def frozen(blocks: KernelBlocks) -> Overlaps:
     follows linearly.
     """
     N, T = blocks.width, blocks.temperature
-    e, U = eigh(blocks.K_t)
+    e, U = eigh(blocks.K_t.T, check_finite=False)
     e = np.maximum(e, 0.0)
     D = brentq(
         lambda D: N * (1 - D) - (D * e / (T + D * e)).sum(), 0.0, 1.0, xtol=1e-300, rtol=1e-15
     )
     G = T + D * e
     u, y = U.T @ blocks.u, U.T @ blocks.y
-    m = U.T @ blocks.m @ U
-    diagonal_m = np.diagonal(m)
+    if blocks.root is None:
+        diagonal_m = np.einsum("ij,ij->j", U, blocks.m @ U)
+    else:
+        diagonal_m = np.einsum("ij,ij->j", *2 * (blocks.root @ U,))
+    del U
     x = explicit_Q_st(blocks, D, (diagonal_m / G).sum(), (u / G) @ u, (u / G) @ y)
     w = (y - x * u) / G
     free = N / D**2 - ((e / G) ** 2).sum()

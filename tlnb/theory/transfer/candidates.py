@@ -1,0 +1,197 @@
+"""Choosing coupling, temperature and readout precision together, by leave-one-out error.
+
+Every candidate's error is estimated from the training labels alone, in closed form
+(`tlnb.theory.leave_one_out`). Candidates share what they can: the source's factorisation, the
+kernels at each coupling, and, at one temperature and precision, the branch of saddle points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tlnb.errors import ConvergenceError
+from tlnb.theory.leave_one_out import LeaveOneOut
+from tlnb.theory.transfer.curve import BASELINES
+from tlnb.validation import check_choice, check_nonnegative, check_positive, check_width
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+    from tlnb.theory.transfer.problem import TransferProblem
+
+QUANTITIES = ("test_error", "standard_error", "squared_residual", "total_variance")
+
+
+class Grid(NamedTuple):
+    """Candidates: every combination of these; ``readouts`` are values of ``readout_name``."""
+
+    widths: list[float]
+    couplings: list[float]
+    temperatures: list[float] | None
+    readout_name: str
+    readouts: list[float] | None
+
+    @classmethod
+    def of(
+        cls,
+        widths: Sequence[float],
+        couplings: Sequence[float],
+        temperatures: Sequence[float] | None,
+        readout_precisions: Sequence[float] | None,
+        richness: Sequence[float] | None,
+    ) -> Grid:
+        """The grid of checked values; None stands for the problem's own."""
+        if readout_precisions is not None and richness is not None:
+            raise ValueError("give readout_precisions or richness, got both")
+        name, readouts = "readout_precision", readout_precisions
+        if richness is not None:
+            name, readouts = "richness", richness
+        return cls(
+            _listed("widths", widths, lambda n, w: check_width(w, n)),
+            _listed(
+                "couplings", couplings, lambda n, g: check_nonnegative(n, g, allow_infinite=True)
+            ),
+            _listed("temperatures", temperatures, check_positive),
+            name,
+            _listed(name if richness is not None else f"{name}s", readouts, check_positive),
+        )
+
+
+class Choice(NamedTuple):
+    """The candidate of least leave-one-out error.
+
+    Attributes
+    ----------
+    width, coupling, temperature, readout_precision : N1, γ, T and λ1.
+    test_error, standard_error : its leave-one-out Gibbs error and the standard error of that mean
+        over the examples.
+    problem : the `TransferProblem` under the chosen priors; ``problem.solve(width=choice.width,
+        coupling=choice.coupling)`` or, of a baseline, ``problem.alone(...)`` is the chosen network.
+    table : the errors of all candidates, as `candidates` returns them.
+    """
+
+    width: float
+    coupling: float
+    temperature: float
+    readout_precision: float
+    test_error: float
+    standard_error: float
+    problem: TransferProblem
+    table: Dataset
+
+
+def candidates(problem: TransferProblem, grid: Grid, baseline: str | None = None) -> Dataset:
+    """Leave-one-out errors of every candidate.
+
+    Parameters
+    ----------
+    problem : TransferProblem
+    grid : Grid
+    baseline : {None, "scratch", "matched-prior"}
+        Candidates without a source, as in `tlnb.theory.transfer.coupling_sweep`.
+
+    Returns
+    -------
+    xarray.Dataset over (temperature, readout_precision or richness, width, coupling)
+        test_error, standard_error, squared_residual, total_variance: means over the target's
+        examples; NaN where no physical saddle point was found.
+
+    Raises
+    ------
+    ValueError
+        For an empty list and values outside what is allowed.
+    """
+    import xarray as xr
+
+    if baseline is not None:
+        check_choice("baseline", baseline, BASELINES)
+    priors = problem.priors
+    name = grid.readout_name
+    temperatures = grid.temperatures or [priors.temperature]
+    readouts = grid.readouts
+    if readouts is None:
+        name = "richness" if priors.richness is not None else "readout_precision"
+        readouts = [getattr(priors, name)]
+    shape = len(temperatures), len(readouts), len(grid.widths), len(grid.couplings)
+    table = {quantity: np.full(shape, np.nan) for quantity in QUANTITIES}
+    ascending = np.argsort(grid.couplings, kind="stable")
+    for (a, temperature), (b, readout) in product(enumerate(temperatures), enumerate(readouts)):
+        mine = problem.with_priors(temperature=temperature, **{name: readout})
+        # In ascending order the branch of saddle points is followed once.
+        for c, j in product(range(len(grid.widths)), ascending):
+            try:
+                left_out = _left_out(mine, grid.widths[c], grid.couplings[j], baseline)
+            except ConvergenceError:
+                continue
+            table["test_error"][a, b, c, j] = left_out.test_error.mean()
+            table["standard_error"][a, b, c, j] = _standard_error(left_out.test_error)
+            table["squared_residual"][a, b, c, j] = (left_out.residual**2).mean()
+            table["total_variance"][a, b, c, j] = left_out.total_variance.mean()
+    dims = ("temperature", name, "width", "coupling")
+    values = (temperatures, readouts, grid.widths, grid.couplings)
+    return xr.Dataset(
+        {quantity: (dims, numbers) for quantity, numbers in table.items()},
+        coords=dict(zip(dims, values, strict=True)),
+        attrs={"baseline": baseline or "none", "examples": problem.target.n_examples},
+    )
+
+
+def choose(problem: TransferProblem, grid: Grid, baseline: str | None = None) -> Choice:
+    """The candidate of least leave-one-out error; arguments and errors of `candidates`.
+
+    Raises
+    ------
+    ConvergenceError
+        If no candidate has a physical saddle point.
+    """
+    table = candidates(problem, grid, baseline)
+    errors = table.test_error.values
+    if np.isnan(errors).all():
+        raise ConvergenceError("no candidate has a physical saddle point; try higher temperatures")
+    best = np.unravel_index(np.nanargmin(errors), errors.shape)
+    at = {str(dim): i for dim, i in zip(table.test_error.dims, best, strict=True)}
+    chosen = table.isel(at)
+    name = next(str(dim) for dim in table.dims if dim in ("readout_precision", "richness"))
+    width, coupling, temperature, readout = (
+        float(chosen[dim]) for dim in ("width", "coupling", "temperature", name)
+    )
+    mine = problem.with_priors(temperature=temperature, **{name: readout})
+    return Choice(
+        width,
+        coupling,
+        temperature,
+        mine.priors.at_width(width).readout_precision,
+        float(chosen.test_error),
+        float(chosen.standard_error),
+        mine,
+        table,
+    )
+
+
+def _left_out(
+    problem: TransferProblem, width: float, coupling: float, baseline: str | None
+) -> LeaveOneOut:
+    if baseline is None:
+        return problem.leave_one_out(width, coupling)
+    alone = problem.alone(0.0 if baseline == "scratch" else coupling)
+    return alone.solve(width=width).leave_one_out()
+
+
+def _standard_error(errors: np.ndarray) -> float:
+    n = len(errors)
+    return float(errors.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+
+
+def _listed(
+    name: str, values: Sequence[float] | None, check: Callable[[str, object], float]
+) -> list[float] | None:
+    if values is None:
+        return None
+    checked = [check(name, value) for value in values]
+    if not checked:
+        raise ValueError(f"{name} must name at least one candidate, got none")
+    return checked
