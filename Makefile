@@ -1,6 +1,6 @@
 # `make book` and `make test` set up their own environment in .venv; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help book test lock coverage lab serve bench mutants results repository clean FORCE
+.PHONY: help book test browser lock coverage lab serve bench mutants results repository clean FORCE
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -15,7 +15,7 @@ PYTHON = $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	&& echo $$p && break; done)
 BIN = .venv/bin
 INSTALLED = .venv/installed
-CODE = $(shell find tlnb -name '*.py') tools/book_extension.py
+CODE = $(shell find tlnb -name '*.py') tools/book_extension.py tools/lean_pages.py
 SITE = _build/html/index.html
 # Workers share the cores: one BLAS thread each.
 ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
@@ -23,6 +23,7 @@ ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 help:
 	@echo "make book        set up, run every chapter, build the site (STRICT=1: from nothing, warnings are errors)"
 	@echo "make test        set up, run lint, types, unit tests and every notebook as a test"
+	@echo "make browser     look at every page of the built book in Chromium (skips, saying so, without one)"
 	@echo "make coverage    run the unit tests and report the lines that none of them runs"
 	@echo "make lock        compile requirements.txt from the dependencies in pyproject.toml"
 	@echo "make lab         open the notebooks in JupyterLab"
@@ -86,6 +87,16 @@ lock: $(INSTALLED)
 	@{ echo "# The complete environment of the book, pinned. Made with: make lock"; \
 	  cat _build/lock.txt; echo "-e ."; } > requirements.txt
 	@echo "requirements.txt is written: run make test and make book STRICT=1"
+
+BROWSER_INSTALLED = .venv/browser-installed
+$(BROWSER_INSTALLED): requirements-browser.txt $(INSTALLED)
+	@echo "Installing what drives a browser into .venv"
+	@$(BIN)/python -m pip install --quiet --requirement $<
+	@touch $@
+
+browser: book $(BROWSER_INSTALLED)
+	@echo "Looking at every page in Chromium"
+	@TLNB_SITE=_build/html $(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup tests/browser
 
 lab: $(INSTALLED)
 	@echo "JupyterLab on notebooks/ (stop it with Ctrl-C)"

@@ -1,0 +1,53 @@
+"""A Chromium and the built site, for `make browser`; elsewhere these tests say why they skip."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+import site_of_book as site
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def _reason_to_skip() -> str | None:
+    if site.SITE is None:
+        return "no built site was named: run `make browser`"
+    if not (site.SITE / "index.html").is_file():
+        return f"there is no built site in {site.SITE.name}: run `make book`"
+    if not all(map(importlib.util.find_spec, ("playwright", "axe_playwright_python"))):
+        return "playwright is not installed: pip install -r requirements-browser.txt"
+    return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _asked_for() -> None:
+    if reason := _reason_to_skip():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """Chromium: the one named by CHROMIUM, the system's, or Playwright's own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        named = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+        path = named or playwright.chromium.executable_path
+        if not os.path.exists(path):
+            pytest.skip(
+                "no Chromium here: apt install chromium, or python -m playwright install chromium"
+            )
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """Where the site is served."""
+    with site.served(site.SITE) as url:
+        yield url
