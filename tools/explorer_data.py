@@ -20,9 +20,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from tlnb import Task, coupling_sweep
-from tlnb.activations import get_activation
-from tlnb.data.images import digits, transfer_tasks
-from tlnb.kernels import Block
+from tlnb.data.images import TransferTasks, digits, transfer_tasks
+from tlnb.kernels import dual_diagonal, get_activation, kernel, squared_norms
 
 ROOT = Path(__file__).resolve().parent.parent
 LOW = "0,1,2,3,4|5,6,7,8,9"
@@ -71,19 +70,16 @@ def digit_tasks() -> tuple[Task, Task]:
 
 
 def _spectrum(task: Task, test: Task) -> dict:
-    erf = get_activation("erf")
-    K = Block.of(task.X).kernel(erf, 1.0, 1.0, 1.0, 1.0)
-    across = Block.between(task.X, test.X).kernel(erf, 1.0, 1.0, 1.0, 1.0)
-    norms = (test.X**2).sum(1) / task.n_features
-    eigenvalues, U = np.linalg.eigh(K)
-    V = U.T @ across
+    eigenvalues, U = np.linalg.eigh(kernel(task.X, activation="erf"))
+    V = U.T @ kernel(task.X, test.X, activation="erf")
+    prior = dual_diagonal(get_activation("erf"), squared_norms(test.X), 1.0, 1.0)
     second = V @ V.T / test.n_examples
     return {
         "eigenvalues": eigenvalues.tolist(),
         "projections": (U.T @ task.y).tolist(),
         "cross": (V @ test.y / test.n_examples).tolist(),
         "second": second[np.tril_indices(len(second))].tolist(),
-        "prior": float(np.mean(2 / np.pi * np.arcsin(2 * norms / (1 + 2 * norms)))),
+        "prior": float(prior.mean()),
     }
 
 
@@ -93,12 +89,11 @@ def transfer() -> dict:
     found = {name: np.zeros(shape) for name in ("test_error", "matched_prior", "Q_st")}
     for s, groups in enumerate(SOURCES.values()):
         for r, richness in enumerate(RICHNESS):
-            for w, width in enumerate(WIDTHS):
-                at = s, r, w
-                found["test_error"][at], found["Q_st"][at] = transfer_curve(groups, richness, width)
-                found["matched_prior"][at], _ = transfer_curve(
-                    groups, richness, width, baseline="matched-prior"
-                )
+            coupled = transfer_curves(groups, richness)
+            matched = transfer_curves(groups, richness, baseline="matched-prior")
+            found["test_error"][s, r] = coupled.test_error
+            found["Q_st"][s, r] = coupled.Q_st
+            found["matched_prior"][s, r] = matched.test_error
     return {
         "sources": list(SOURCES),
         "richness": list(RICHNESS),
@@ -110,30 +105,25 @@ def transfer() -> dict:
 
 
 @cache
-def _tasks(groups: str):
+def _tasks(groups: str) -> TransferTasks:
     return transfer_tasks(digits(), groups, LOW, n_source=300, n_target=40, n_test=400, seed=0)
 
 
-def transfer_curve(
-    groups: str, richness: float, width: int, baseline: str | None = None
-) -> tuple[Array, Array]:
-    """Test error and Q_st at every coupling (C,), for one draw of the digits."""
+def transfer_curves(groups: str, richness: float, **control: str) -> xr.Dataset:
+    """The theory over all widths and couplings, for one draw of the digits."""
     tasks = _tasks(groups)
-    control = {} if baseline is None else {"baseline": baseline}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # competing saddles: the table holds the least action
-        curve = coupling_sweep(
+        warnings.simplefilter("ignore")  # of competing saddles: the one of least action is taken
+        return coupling_sweep(
             tasks.source,
             tasks.target,
             tasks.test,
-            widths=[width],
+            widths=WIDTHS,
             couplings=COUPLINGS,
             temperature=TEMPERATURE,
-            readout_precision=richness * width,
+            richness=richness,
             **control,
         )
-    overlap = curve.Q_st.values[0] if "Q_st" in curve else np.zeros(len(COUPLINGS))
-    return curve.test_error.values[0], overlap
 
 
 def phase_diagram() -> dict:

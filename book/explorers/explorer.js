@@ -73,6 +73,7 @@ window.tlnb = (() => {
           restart(newStops, newStart, newFormat = format) {
             [stops, format] = [newStops, newFormat];
             [control.max, control.value] = [stops.length - 1, newStart];
+            control.disabled = stops.length === 1;
             update();
           },
         };
@@ -117,7 +118,7 @@ window.tlnb = (() => {
     figure.append(caption, legend);
     parent.append(figure);
     const svg = d3.select(figure).append("svg").attr("role", "img").attr("height", height);
-    const edge = Object.assign({ top: 10, right: 14, bottom: 44, left: 56 }, margin);
+    const edge = Object.assign({ top: 10, right: 22, bottom: 44, left: 56 }, margin);
     const layers = ["back", "axes", "front"].reduce(
       (all, name) => Object.assign(all, { [name]: svg.append("g") }), {});
     let known = 0;

@@ -50,7 +50,7 @@
       map.start({ x, y,
         alternative: `Over α and ${names[knob]}: transferred features win in ` +
           `${Math.round(100 * won)} % of the plane.` });
-      const color = d3.scaleDiverging(d3.interpolatePuOr).domain([-0.15, 0, 0.15]);
+      const color = d3.scaleDiverging(t => d3.interpolatePuOr(1 - t)).domain([-0.15, 0, 0.15]);
       const half = list => list.map((v, i) => [(v + (list[i - 1] ?? v)) / 2, (v + (list[i + 1] ?? v)) / 2]);
       const [columns, rows] = [half(ratios.map(Math.log)).map(c => c.map(v => map.x(Math.exp(v)))),
         half(table.places).map(r => r.map(v => map.y(v)))];

@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-import site_of_book as site
+
+from tests.browser import site
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 

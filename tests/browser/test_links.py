@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import site_of_book as site
-import visit
+
+from tests.browser import site, visit
 
 #: What a reader would type, and a page that must be among the answers.
 SEARCHES = {

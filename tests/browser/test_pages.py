@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import site_of_book as site
-import visit
+
+from tests.browser import site, visit
 
 #: Harmless, and not ours: none at present.
 KNOWN_ERRORS: tuple[str, ...] = ()

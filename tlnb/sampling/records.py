@@ -22,7 +22,7 @@ def as_dataset(
     records: dict[str, Array], dims: tuple[str, ...], run: Run, priors: Priors, width: int,
     **attributes: Any,
 ) -> Dataset:  # fmt: skip
-    """Records of shape (*dims, ...) by name as a Dataset, with priors and run in its attributes."""
+    """Records of shape ``(*dims, ...)`` by name, with priors and run in the attributes."""
     import xarray as xr
 
     def of(name: str, values: Array) -> tuple[tuple[str, ...], Array]:
