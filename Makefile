@@ -15,8 +15,8 @@ PYTHON = $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	&& echo $$p && break; done)
 BIN = .venv/bin
 INSTALLED = .venv/installed
-CODE = $(shell find tlnb -name '*.py') $(wildcard book/explorers/*.js) \
-  $(addprefix tools/,book_extension.py explorer_data.py explorers.py lean_pages.py)
+CODE = $(shell find tlnb -name '*.py') $(wildcard book/explorers/*.js book/symbols/*.js) \
+  $(addprefix tools/,book_extension.py explorer_data.py explorers.py front_matter.py lean_pages.py)
 SITE = _build/html/index.html
 # Workers share the cores: one BLAS thread each.
 ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
