@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import sympy as sp
-
+from tlnb.errors import needs
 from tlnb.symbolic import ReplicaMatrix, as_block
+
+with needs("symbolic"):
+    import sympy as sp
 
 IDENTITY = ReplicaMatrix(1, 0, 1, 0)
 

@@ -1,0 +1,131 @@
+r"""The equations that close the theory: from the law of a unit to what the units feel.
+
+Given ⟨σσᵀ⟩ and ⟨m²σσᵀ⟩ over the law of a unit, the force t on the labels, the propagator Γ of its
+fluctuations and the order parameter Q of a readout given its unit solve
+
+    (T + Q⟨σσᵀ⟩) t = y,   Γ = (T + Σ)⁻¹,   Σ = ⟨Vσσᵀ⟩,   Q = 1/(1 + q),   q = Tr Γ⟨σσᵀ⟩/N1,
+
+with V = Q + Q²m²/N1. `solve_gaussian` takes the law for which all this is the scalar theory of
+`tlnb.theory.proportional`: a field m that is Gaussian under the prior.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.optimize import brentq
+
+from tlnb.errors import ConvergenceError
+from tlnb.theory.unit_law.moments import Moments
+
+Array = NDArray[np.float64]
+
+
+class Closure(NamedTuple):
+    """Force t (P,), propagator Γ (P, P), Q, V̄ = ⟨V⟩ and ln det(T + Σ)."""
+
+    t: Array
+    propagator: Array
+    Q: float
+    mean_square: float
+    log_det: float
+
+    @property
+    def variance(self) -> Array:
+        """The diagonal of Γ (P,)."""
+        return np.diagonal(self.propagator)
+
+
+def _add_noise(matrix: Array, temperature: float) -> Array:
+    matrix.flat[:: len(matrix) + 1] += temperature
+    return matrix
+
+
+def propagator(
+    moments: Moments, Q: float, *, width: float, temperature: float
+) -> tuple[Array, float]:
+    """Γ = (T + Σ)⁻¹ (P, P) and ln det(T + Σ).
+
+    Γ itself is an observable, the covariance of the force, and every entry of it is used.
+    """
+    noisy = _add_noise(moments.self_energy(Q, width), temperature)
+    factor = cho_factor(noisy, lower=True, check_finite=False, overwrite_a=True)
+    log_det = 2 * float(np.log(np.diagonal(factor[0])).sum())
+    return cho_solve(factor, np.eye(len(noisy)), check_finite=False), log_det
+
+
+def force(moments: Moments, y: Array, Q: float, temperature: float) -> Array:
+    """t (P,) from the labels."""
+    noisy = _add_noise(Q * moments.second, temperature)
+    return cho_solve(cho_factor(noisy, check_finite=False, overwrite_a=True), y)
+
+
+def update(
+    moments: Moments, y: Array, Q: float, *, width: float, temperature: float
+) -> tuple[Array, float]:
+    """One pass: the force and the next Q, from a Q before."""
+    Gamma, _ = propagator(moments, Q, width=width, temperature=temperature)
+    q = np.vdot(Gamma, moments.second) / width
+    Q = float(1 / (1 + q))
+    return force(moments, y, Q, temperature), Q
+
+
+def close(moments: Moments, y: Array, *, width: float, temperature: float) -> Closure:
+    """Solve for Q at given averages over the law, to rounding; then t and Γ.
+
+    Raises
+    ------
+    ConvergenceError
+        If the averages are so noisy that T + Q⟨σσᵀ⟩ or T + Σ is not positive definite.
+    """
+
+    def equation(Q: float) -> float:
+        Gamma, _ = propagator(moments, Q, width=width, temperature=temperature)
+        return Q * (1 + np.vdot(Gamma, moments.second) / width) - 1
+
+    try:
+        Q = brentq(equation, 1e-8, 1.0 + 1e-12, xtol=1e-14, rtol=1e-13)
+        Gamma, log_det = propagator(moments, Q, width=width, temperature=temperature)
+        t = force(moments, y, Q, temperature)
+    except (LinAlgError, ValueError) as error:
+        raise ConvergenceError(
+            f"the averages over the law of a unit are too noisy for a covariance of the labels at "
+            f"temperature={temperature:g} ({error}); try more particles or steps"
+        ) from error
+    # ⟨m²⟩ = tᵀ⟨σσᵀ⟩t at the force found: the fields that the particles felt carry its noise.
+    mean_square = Q + Q**2 * float(t @ moments.second @ t) / width
+    return Closure(t, Gamma, Q, mean_square, log_det)
+
+
+def solve_gaussian(K: Array, y: Array, *, width: float, temperature: float) -> Closure:
+    r"""The closed theory for a law whose field m is Gaussian under the prior: the scalar theory.
+
+    Along t the tilt stretches the features by s = 1/(1 - Q k/N1), k = tᵀKt, and nothing else:
+
+        ⟨σ m⟩ = s K t,   ⟨m²⟩ = s k,   ⟨σσᵀ⟩ = K,   ⟨Vσσᵀ⟩ = ⟨V⟩ K
+
+    up to the one stretched direction, a share of order 1/P of the traces. The order parameter of
+    the scalar theory is ⟨V⟩ = s Q. One unknown, v = ⟨m²⟩, is left to be found.
+
+    Raises `ConvergenceError` if no root is found.
+    """
+
+    def at(v: float) -> tuple[float, Closure]:
+        closed = close(Moments(K, v * K), y, width=width, temperature=temperature)
+        s = 1 + closed.Q * v / width
+        t = force(Moments(s * K, K), y, closed.Q, temperature)
+        mean_square = closed.Q + closed.Q**2 * v / width
+        return v - s * float(t @ K @ t), closed._replace(t=t, mean_square=mean_square)
+
+    highest = 1.0
+    while at(highest)[0] < 0:
+        highest *= 4
+        if highest > 1e12:
+            raise ConvergenceError(
+                f"no law with a Gaussian field at width={width:g}, temperature={temperature:g}: "
+                f"⟨m²⟩ is above {highest:.0e}; try a higher temperature or scaled labels"
+            )
+    return at(brentq(lambda v: at(v)[0], 0.0, highest, xtol=1e-13, rtol=1e-13))[1]
