@@ -15,8 +15,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tlnb.data.task import Task
 from tlnb.kernels import Activation
-from tlnb.theory import one_task, transfer
+from tlnb.theory import one_task, transfer, unit_law
 from tlnb.theory.prediction import Prediction
+from tlnb.theory.unit_law import TransferLawProblem
+from tlnb.validation import check_choice
 
 Array = NDArray[np.float64]
 
@@ -63,6 +65,16 @@ class _NetworkRegressor(RegressorMixin, BaseEstimator):
         return self._predict(X, y)
 
 
+def _alone(
+    task: Task, theory: str, rng: int | np.random.Generator | None, parameters: dict
+) -> one_task.ProportionalSolution | unit_law.UnitLawSolution:
+    """The solution of one task by either theory."""
+    check_choice("theory", theory, transfer.THEORIES)
+    if theory == "unit-law":
+        return unit_law.solve(task, rng=rng, **parameters)
+    return one_task.solve(task, **parameters)
+
+
 class RenormalizedGPRegressor(_NetworkRegressor):
     """One network of finite width: a Gaussian process with a kernel renormalised by the data.
 
@@ -78,6 +90,11 @@ class RenormalizedGPRegressor(_NetworkRegressor):
         λ0 and λ1, > 0.
     richness : float, optional
         λ1/N1 instead of ``readout_precision``: a grid over widths then compares equally rich ones.
+    theory : {"scalar", "unit-law"}, default="scalar"
+        One order parameter, or the whole law of a hidden unit by particles
+        (`tlnb.theory.unit_law`): slower, and right on real images.
+    rng : int or Generator, default=0
+        Of the particles.
 
     Attributes
     ----------
@@ -100,6 +117,8 @@ class RenormalizedGPRegressor(_NetworkRegressor):
         weight_precision: float = 1.0,
         readout_precision: float = 1.0,
         richness: float | None = None,
+        theory: str = "scalar",
+        rng: int | np.random.Generator | None = 0,
     ) -> None:
         self.width = width
         self.activation = activation
@@ -107,10 +126,14 @@ class RenormalizedGPRegressor(_NetworkRegressor):
         self.weight_precision = weight_precision
         self.readout_precision = readout_precision
         self.richness = richness
+        self.theory = theory
+        self.rng = rng
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> RenormalizedGPRegressor:
         """Solve the saddle point for inputs ``X`` (P, N0) and labels ``y`` (P,)."""
-        self.solution_ = one_task.solve(self._task(X, y), **self.get_params())
+        parameters = self.get_params()
+        theory, rng = parameters.pop("theory"), parameters.pop("rng")
+        self.solution_ = _alone(self._task(X, y), theory, rng, parameters)
         self.order_parameters_ = OneTaskOrderParameters(self.solution_.Q)
         self.log_evidence_ = self.solution_.log_evidence
         return self
@@ -135,6 +158,9 @@ class TransferGPRegressor(_NetworkRegressor):
     coupling_scheme : {"elastic", "variance-preserving"}, default="elastic"
     richness, source_richness : float, optional
         λ1/N1 instead of the readout precisions.
+    theory : {"scalar", "unit-law"}, default="scalar"
+    rng : int or Generator, default=0
+        As in `RenormalizedGPRegressor`; "unit-law" takes no coupling "evidence".
 
     Attributes
     ----------
@@ -167,6 +193,8 @@ class TransferGPRegressor(_NetworkRegressor):
         coupling_scheme: str = "elastic",
         richness: float | None = None,
         source_richness: float | None = None,
+        theory: str = "scalar",
+        rng: int | np.random.Generator | None = 0,
     ) -> None:
         self.width = width
         self.coupling = coupling
@@ -180,6 +208,8 @@ class TransferGPRegressor(_NetworkRegressor):
         self.coupling_scheme = coupling_scheme
         self.richness = richness
         self.source_richness = source_richness
+        self.theory = theory
+        self.rng = rng
 
     def fit(self, X: ArrayLike, y: ArrayLike, source: Task | None = None) -> TransferGPRegressor:
         """Solve the saddle point for target inputs ``X`` (P_t, N0), labels ``y`` (P_t,), a source.
@@ -189,17 +219,22 @@ class TransferGPRegressor(_NetworkRegressor):
         target = self._task(X, y)
         parameters = self.get_params()
         width, coupling = parameters.pop("width"), parameters.pop("coupling")
+        theory, rng = parameters.pop("theory"), parameters.pop("rng")
         # A parameter out of range is an error with or without a source.
         transfer.check_coupling(coupling)
         priors = transfer.Priors(**parameters)
         if source is None:
-            shared = RenormalizedGPRegressor().get_params()
+            shared = set(RenormalizedGPRegressor().get_params()) - {"theory", "rng"}
             alone = {name: getattr(self, name) for name in shared}
-            self.solution_ = one_task.solve(target, **alone)
+            self.solution_ = _alone(target, theory, rng, alone)
             Q_s, Q_t, Q_st, Q_tt = np.nan, self.solution_.Q, 0.0, 0.0
             self.coupling_ = 0.0
         else:
-            problem = transfer.TransferProblem(source, target, priors)
+            check_choice("theory", theory, transfer.THEORIES)
+            if theory == "unit-law":
+                problem = TransferLawProblem(source, target, rng=rng, **parameters)
+            else:
+                problem = transfer.TransferProblem(source, target, priors)
             self.solution_ = solution = problem.solve(width=width, coupling=coupling)
             Q_s, Q_t, Q_st, Q_tt = solution.Q_s, solution.Q_t, solution.Q_st, solution.Q_tt
             self.coupling_ = solution.coupling

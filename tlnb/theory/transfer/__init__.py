@@ -7,11 +7,12 @@ from tlnb.theory.transfer.branch import Branch
 from tlnb.theory.transfer.candidates import Choice
 from tlnb.theory.transfer.choice import check_coupling, evidence_coupling
 from tlnb.theory.transfer.predictor import TransferSolution
-from tlnb.theory.transfer.problem import TransferProblem, coupling_sweep, solve
+from tlnb.theory.transfer.problem import THEORIES, TransferProblem, coupling_sweep, solve
 from tlnb.theory.transfer.saddle import Overlaps, frozen, newton
 
 __all__ = [
     "SCHEMES",
+    "THEORIES",
     "Branch",
     "Choice",
     "KernelBlocks",

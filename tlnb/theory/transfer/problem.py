@@ -22,12 +22,13 @@ from tlnb.theory.transfer.curve import transfer_curve
 from tlnb.theory.transfer.kernels import CoupledKernels
 from tlnb.theory.transfer.predictor import Predictor, TransferSolution
 from tlnb.theory.transfer.saddle import Overlaps, frozen
-from tlnb.validation import check_width
+from tlnb.validation import check_choice, check_width
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
 Array = NDArray[np.float64]
+THEORIES = ("scalar", "unit-law")
 
 
 class TransferProblem:
@@ -386,6 +387,8 @@ def coupling_sweep(
     widths: Sequence[float],
     couplings: Sequence[float],
     baseline: str | None = None,
+    theory: str = "scalar",
+    rng: int | np.random.Generator | None = 0,
     **priors: Unpack[PriorOptions],
 ) -> Dataset:
     """The transfer curve of two data sets: theory over widths and couplings.
@@ -402,6 +405,12 @@ def coupling_sweep(
         Instead of transfer, the same networks trained on the target alone: with their own prior
         ("scratch"), or with the prior variance c_t(γ) that the coupling leaves them
         ("matched-prior"), which tells regularisation from transfer.
+    theory : {"scalar", "unit-law"}
+        Four overlaps and the prior's kernels, or the whole law of a hidden unit by particles
+        (`tlnb.theory.unit_law`), which takes a quarter of a minute a width, finite widths and no
+        baseline, and adds Monte Carlo errors as ``*_mcse``; log_evidence is NaN where γ > 0.
+    rng : int or Generator
+        Of the particles.
     **priors
         As in `solve`: activation, temperature, precisions, coupling_scheme; see
         `tlnb.priors.Priors`. With ``richness`` the readout precision grows with the width.
@@ -419,6 +428,14 @@ def coupling_sweep(
         As `solve` does.
     """
     check_options("coupling_sweep", priors, PriorOptions)
+    check_choice("theory", theory, THEORIES)
+    if theory == "unit-law":
+        from tlnb.theory.unit_law import TransferLawProblem
+
+        if baseline is not None:
+            raise ValueError(f"baseline must be None with theory='unit-law', got {baseline!r}")
+        law = TransferLawProblem(source, target, rng=rng, **priors)
+        return law.sweep(test, widths=widths, couplings=couplings)
     problem = TransferProblem(source, target, **priors)
     return problem.sweep(test, widths=widths, couplings=couplings, baseline=baseline)
 

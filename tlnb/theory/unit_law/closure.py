@@ -39,7 +39,8 @@ class Closure(NamedTuple):
         return np.diagonal(self.propagator)
 
 
-def _add_noise(matrix: Array, temperature: float) -> Array:
+def noisy(matrix: Array, temperature: float) -> Array:
+    """T added to the diagonal, in place."""
     matrix.flat[:: len(matrix) + 1] += temperature
     return matrix
 
@@ -51,16 +52,16 @@ def propagator(
 
     Γ itself is an observable, the covariance of the force, and every entry of it is used.
     """
-    noisy = _add_noise(moments.self_energy(Q, width), temperature)
-    factor = cho_factor(noisy, lower=True, check_finite=False, overwrite_a=True)
+    covariance = noisy(moments.self_energy(Q, width), temperature)
+    factor = cho_factor(covariance, lower=True, check_finite=False, overwrite_a=True)
     log_det = 2 * float(np.log(np.diagonal(factor[0])).sum())
-    return cho_solve(factor, np.eye(len(noisy)), check_finite=False), log_det
+    return cho_solve(factor, np.eye(len(covariance)), check_finite=False), log_det
 
 
 def force(moments: Moments, y: Array, Q: float, temperature: float) -> Array:
     """t (P,) from the labels."""
-    noisy = _add_noise(Q * moments.second, temperature)
-    return cho_solve(cho_factor(noisy, check_finite=False, overwrite_a=True), y)
+    covariance = noisy(Q * moments.second, temperature)
+    return cho_solve(cho_factor(covariance, check_finite=False, overwrite_a=True), y)
 
 
 def update(

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from tlnb.data.task import Task, check_task
 from tlnb.errors import ConvergenceError
 from tlnb.kernels import kernel
-from tlnb.priors import OneTaskOptions, check_options
+from tlnb.priors import OneTaskOptions, Priors, check_options
 from tlnb.sampling.adaptation import StepSize
 from tlnb.sampling.hmc import hmc, init
 from tlnb.theory.one_task import OneTaskProblem, ProportionalSolution
@@ -101,6 +101,27 @@ class Walk:
                 ) from error
 
 
+def _start(K: Array, y: Array, scalar: ProportionalSolution) -> tuple[Array, float]:
+    """The force of the scalar theory, and the Q that gives its order parameter."""
+    t = force(Moments(scalar.Q * K, K), y, 1.0, scalar.temperature)
+    return t, scalar.Q / (1 + scalar.Q * float(t @ K @ t) / scalar.width)
+
+
+def gaussian_start(task: Task, scalar: ProportionalSolution, priors: Priors) -> tuple[Array, float]:
+    """Force and Q of the scalar theory of a task, where particles start."""
+    return _start(prior_kernel(task, priors), task.y, scalar)
+
+
+def prior_kernel(task: Task, priors: Priors) -> Array:
+    """K (P, P), readout precision included."""
+    return kernel(
+        task.X,
+        activation=priors.activation,
+        weight_variance=1 / priors.weight_precision,
+        readout_precision=priors.readout_precision,
+    )
+
+
 def begin(
     units: Units,
     K: Array,
@@ -111,10 +132,9 @@ def begin(
 ) -> Walk:
     """Particles from the prior, in the force of the scalar theory and with its averages."""
     G, N1, T = POPULATIONS, scalar.width, scalar.temperature
-    t = force(Moments(scalar.Q * K, K), y, 1.0, T)
+    t, Q = _start(K, y, scalar)
     Kt = K @ t
     k = float(t @ Kt)
-    Q = scalar.Q / (1 + scalar.Q * k / N1)
     stretch = scalar.Q / Q
     v = stretch * k
     tilt = Q * v / N1
@@ -184,12 +204,7 @@ def solve(
     temperature, y = own.temperature, task.y
     own.activation.derivative(np.zeros(1))  # a missing derivative is said now
     units = Units(task.X, own.activation, own.weight_precision**-0.5, own.readout_precision)
-    K = kernel(
-        task.X,
-        activation=own.activation,
-        weight_variance=1 / own.weight_precision,
-        readout_precision=own.readout_precision,
-    )
+    K = prior_kernel(task, own)
     walk = begin(
         units, K, y, problem.solve(width=width), POPULATIONS * -(-count // POPULATIONS), rng
     )

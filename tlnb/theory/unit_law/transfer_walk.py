@@ -1,0 +1,159 @@
+"""Target units on the move around quenched source units, in the fields that they themselves make.
+
+Around each source unit, kept as it is, two replicas of a target unit move; the equations are those
+of `tlnb.theory.unit_law.transfer_moments`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlnb.sampling.adaptation import StepSize
+from tlnb.sampling.hmc import hmc, init
+from tlnb.theory.unit_law.moments import Units
+from tlnb.theory.unit_law.one_task import FIRST_GAIN, GAIN_POWER, STEP_LIMIT
+from tlnb.theory.unit_law.solution import UnitLawSolution
+from tlnb.theory.unit_law.transfer_moments import (
+    TargetClosure,
+    TargetSums,
+    close_target,
+)
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SourceUnits:
+    """Quenched source units in populations (G, M): weights, readouts, fields not yet scaled.
+
+    ``weights`` (G, M, N0); ``readouts`` sqrt(N1) v_s (G, M); ``pulls`` the same times σ_s
+    (G, M, P_s); ``noise`` (G, M, P_t) standard normal, from which ζ is made.
+    """
+
+    weights: Array
+    readouts: Array
+    pulls: Array
+    noise: Array
+    propagator: Array
+
+    @classmethod
+    def of(
+        cls, source: UnitLawSolution, n_labels: int, rng: np.random.Generator, per_population: int
+    ) -> SourceUnits:
+        """The last units that the source's particles reached, with readouts drawn for them."""
+        particles, Q = source.particles, source.readout_variance
+        M = min(per_population, particles.positions.shape[1]) // 2 * 2
+        weights = particles.units.spread * particles.positions[:, -M:]
+        features = particles.units.features(particles.positions[:, -M:])
+        m = features @ source.force
+        # sqrt(N1) v_s given the unit: mean Q m, variance N1 Q.
+        spread = np.sqrt(source.width * Q)
+        readouts = Q * m + spread * rng.standard_normal(m.shape)
+        noise = rng.standard_normal((*m.shape, n_labels))
+        return cls(weights, readouts, readouts[..., None] * features, noise, source.propagator)
+
+
+@dataclass
+class TargetWalk:
+    """Two replicas of a target unit around each source unit, on the move.
+
+    ``position`` (G, 2, M, N0) whitened; ``force`` (G, 1, M, P_t) is t + ζ + η.
+    """
+
+    units: Units
+    source: SourceUnits
+    y: Array
+    width: float
+    temperature: float
+    rng: np.random.Generator
+    position: Array
+    closed: TargetClosure
+    keep_field: bool = True
+    keep_pull: bool = True
+    keep_known: bool = True
+    running: TargetSums | None = None
+    force: Array = field(default_factory=lambda: np.empty(0))
+    size: StepSize = field(default_factory=lambda: StepSize(0.3, STEP_LIMIT))
+    step: float = 0.3
+    steps: int = 0
+
+    @property
+    def frozen(self) -> bool:
+        """Whether targets keep the source's weights as they are."""
+        return self.units.spread == 0
+
+    def update_force(self) -> None:
+        """t + ζ + η of each source unit from the present closure."""
+        t, Gamma, _, between, _, X = self.closed
+        e, U = np.linalg.eigh(between)
+        root = U * np.sqrt(np.maximum(e, 0.0))  # noise of the averages can make e < 0
+        G, M, _ = self.source.weights.shape
+        force = np.broadcast_to(t, (G, M, len(t))).copy()
+        if self.keep_field:
+            force += self.source.noise @ (root.T @ Gamma)
+        if self.keep_pull:
+            halves = self.source.pulls.reshape(G, 2, M // 2, -1)
+            for half in (0, 1):  # with the X of the other half
+                back = self.source.propagator @ X[1 - half] @ Gamma / self.width
+                part = slice(half * (M // 2), (half + 1) * (M // 2))
+                force[:, part] += halves[:, half] @ back
+        self.force = force[:, None]
+
+    def log_likelihood(self, position: Array) -> tuple[Array, Array]:
+        """u = Q m²/(2 N1) and its gradient, for every unit."""
+        G, R, M, n = self.position.shape
+        flat = np.broadcast_to(self.force, (G, R, M, len(self.y))).reshape(G, R * M, -1)
+        m, slope = self.units.fields(position.reshape(G, R * M, n), flat)
+        strength = self.closed.Q / self.width
+        slope *= (strength * m)[..., None]
+        return (0.5 * strength * m**2).ravel(), slope.reshape(position.shape)
+
+    def move(self, adapt: bool = False) -> None:
+        """One trajectory of every unit."""
+        if self.frozen:
+            return
+        shape = self.position.shape
+        state = init(self.position.reshape(-1, shape[3]), self.log_likelihood)
+        angle = self.rng.uniform(0.5, 1.0) * np.pi / 2
+        state, info = hmc(state, self.log_likelihood, self.rng, step=self.step, angle=angle)
+        if adapt:
+            self.size.update(float(info.acceptance.mean()))
+            self.step = self.size.current
+        self.position = state.position.reshape(shape)
+
+    def features(self, X: Array | None = None) -> Array:
+        """σ (G, 2, M, n) at the training inputs or at ``X``."""
+        G, R, M, n = self.position.shape
+        flat = self.units.features(self.position.reshape(G, R * M, n), X)
+        return flat.reshape(G, R, M, -1)
+
+    def fields(self, features: Array) -> tuple[Array, Array]:
+        """m and its part (ζ + η)·σ, each (G, 2, M)."""
+        m = np.einsum("grmp,grmp->grm", features, np.broadcast_to(self.force, features.shape))
+        return m, m - features @ self.closed.t
+
+    def measure(self) -> tuple[TargetSums, Array, Array]:
+        """Averages, and m and (ζ + η)·σ of every unit."""
+        features = self.features()
+        m, shared = self.fields(features)
+        sums = TargetSums.of(features, features, m, shared, self.source.readouts, self.source.pulls)
+        return sums, m, shared
+
+    def learn(self, sums: TargetSums) -> None:
+        """Mix new averages in and let t, Q, B and X follow them."""
+        self.steps += 1
+        gain = (FIRST_GAIN + self.steps) ** -GAIN_POWER
+        self.running = sums if self.running is None else self.running.mix(sums, gain)
+        self.closed = self.close(self.running.only(slice(None)), Q=self.closed.Q)
+        self.update_force()
+
+    def close(self, sums: TargetSums, Q: float | None = None) -> TargetClosure:
+        """The equations at these averages; terms left out on request are left out here."""
+        if not self.keep_known:
+            sums = sums._replace(cross=0 * sums.cross, weight=0 * sums.weight)
+        at: dict[str, Any] = {"width": self.width, "temperature": self.temperature, "Q": Q}
+        return close_target(sums, self.y, self.source.propagator, **at)
