@@ -42,10 +42,23 @@ def shared_teacher(width: int, draw: int) -> tuple[Task, Task, Task]:
     return tuple(tasks)
 
 
-def digit_tasks(draw: int) -> tuple[Task, Task, Task]:
-    """300 source, 20 target and 200 test images of the task 3, 8 against 4, 9."""
+def two_teachers(overlap: float, draw: int) -> tuple[Task, Task, Task]:
+    """As ``shared_teacher`` at width 40, but the source's teacher turned away from the target's.
+
+    ``overlap`` is the cosine between them.
+    """
+    source, target, test = shared_teacher(40, draw)
+    teacher = np.linalg.lstsq(source.X, source.y, rcond=None)[0]
+    other = np.random.default_rng([draw, 1]).standard_normal(len(teacher))
+    other -= (other @ teacher) * teacher
+    turned = overlap * teacher + np.sqrt(1 - overlap**2) * other / np.linalg.norm(other)
+    return Task(source.X, source.X @ turned), target, test
+
+
+def digit_tasks(draw: int, groups: str = "3,8|4,9") -> tuple[Task, Task, Task]:
+    """300 source images; 20 target and 200 test images of the task 3, 8 against 4, 9."""
     sizes = dict(n_source=300, n_target=20, n_test=200)
-    tasks = transfer_tasks(digits(), "3,8|4,9", "3,8|4,9", **sizes, seed=draw)
+    tasks = transfer_tasks(digits(), groups, "3,8|4,9", **sizes, seed=draw)
     return tasks.source, tasks.target, tasks.test
 
 
@@ -87,6 +100,44 @@ def transfer_point(
     return xr.Dataset(found, coords={"coupling": np.array(couplings, dtype=float)})
 
 
+def relation_point(
+    groups: str, readout_precision: float, seed: int, couplings: list[float], targets: dict
+) -> xr.Dataset:
+    """As ``transfer_point``, for a source of other digits; and hidden weights of 12 sources."""
+    source, target, test = digit_tasks(0, groups)
+    given = dict(width=50, temperature=0.01, readout_precision=readout_precision)
+    given |= dict(rng=np.random.default_rng(seed), progress=False)
+    plan = dict(chains=6, draws=50, thin=4, warmup=200, weights=True)
+    drawn = sample_posterior(source, **plan, **given)
+    kept = drawn.isel(draw=slice(4, None, 5))
+    at = dict(sources=kept, test=test, thin=5, **targets, **given)
+    points = [
+        statistics(sample_transfer(source, target, coupling=coupling, **at))
+        for coupling in couplings
+    ]
+    found = {name: ("coupling", [point[name] for point in points]) for name in points[0]}
+    found["Q_s_along_chains"] = (("source_chain", "step"), drawn.order_parameter.values)
+    weights = kept.hidden_weights.values[:, [4, 9]].reshape(12, 50, -1).astype("float32")
+    found["hidden_weights"] = (("network", "unit", "pixel"), weights)
+    return xr.Dataset(found, coords={"coupling": np.array(couplings, dtype=float)})
+
+
+def dial_point(
+    overlap: float, draw: int, seed: int, couplings: list[float], targets: dict
+) -> xr.Dataset:
+    """Statistics over (coupling,) for two teachers of given overlap, at width 40."""
+    source, target, test = two_teachers(overlap, draw)
+    given = dict(width=40, temperature=0.1, rng=np.random.default_rng(seed), progress=False)
+    drawn = sample_posterior(source, chains=10, weights=True, draws=12, thin=5, warmup=60, **given)
+    at = dict(sources=drawn, test=test, thin=4, **targets, **given)
+    points = [
+        statistics(sample_transfer(source, target, coupling=coupling, **at))
+        for coupling in couplings
+    ]
+    found = {name: ("coupling", [point[name] for point in points]) for name in points[0]}
+    return xr.Dataset(found, coords={"coupling": np.array(couplings, dtype=float)})
+
+
 def chains_point(width: int, seed: int) -> dict[str, np.ndarray]:
     """Chains of the digits' source without tempering: how they do not mix."""
     source, _, _ = digit_tasks(draw=0)
@@ -113,4 +164,16 @@ SWEEPS = {
     "draws": of_transfer("teacher", [1, 2], [40]),
     "digits_again": of_transfer("digits", [1], [200]),
     "draws_wide": of_transfer("teacher", [1], [160]),
+    "relations": Sweep(
+        relation_point,
+        {"groups": ["3,8|4,9", "3,1|4,9", "3,4|8,9"], "readout_precision": [30]},
+        seed=7,
+        fixed={"couplings": [0, 1, 10, np.inf], "targets": TARGETS},
+    ),
+    "dial": Sweep(
+        dial_point,
+        {"draw": [0, 1, 2], "overlap": [0.0, 0.5, 0.75, 1.0]},
+        seed=7,
+        fixed={"couplings": [0, 2, np.inf], "targets": TARGETS},
+    ),
 }
