@@ -37,6 +37,7 @@ class Explorer(Directive):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        """Make the HTML or the nodes that stand for the directive."""
         name = self.arguments[0]
         if name not in explorer_data.EXPLORERS:
             raise self.error(
@@ -68,6 +69,7 @@ def _load(app: Sphinx, page: str, template: str, context: dict, doctree: object)
 
 
 def setup(app: Sphinx) -> dict:
+    """Connect to Sphinx."""
     app.add_directive("explorer", Explorer)
     app.connect("builder-inited", _prepare)
     app.connect("html-page-context", _load)

@@ -76,6 +76,7 @@ class Chapters(Directive):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
+        """Make the HTML or the nodes that stand for the directive."""
         env = self.state.document.settings.env
         cards = [self._card(env, line) for line in self.content if self._exists(line)]
         page = f'<ul class="chapter-cards">{"".join(cards)}</ul>'
@@ -112,6 +113,7 @@ class Formula(Directive):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        """Make the HTML or the nodes that stand for the directive."""
         env = self.state.document.settings.env
         env.note_dependency(str(chapter_path(self.arguments[0][3:5])))
         try:
@@ -168,6 +170,7 @@ class BookMap(Directive):
     """The chapters that exist, with a line from each to those that need it."""
 
     def run(self) -> list[nodes.Node]:
+        """Make the HTML or the nodes that stand for the directive."""
         env = self.state.document.settings.env
         found = {p.stem[:2]: p for p in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")}
         places = {n: (c * (_WIDTH + _GAP), r * _STEP) for n, (c, r) in PLACES.items() if n in found}
@@ -181,7 +184,8 @@ class BookMap(Directive):
             target = env.app.builder.get_relative_uri(env.docname, f"notebooks/{path.stem}")
             text = f"{int(number)}. {html.escape(_short(chapter_title(path)))}"
             boxes.append(
-                f'<a href="{target}"><rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>'
+                f'<a href="{target}">'
+                f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>'
                 f'<text x="{x + _WIDTH / 2}" y="{y + _HEIGHT / 2 + 5}">{text}</text></a>'
             )
         width = 3 * _WIDTH + 2 * _GAP
@@ -268,6 +272,7 @@ def _load(app: Sphinx, page: str, template: str, context: dict, doctree: object)
 
 
 def setup(app: Sphinx) -> dict:
+    """Connect to Sphinx."""
     app.add_directive("chapters", Chapters)
     app.add_directive("formula", Formula)
     app.add_directive("book-map", BookMap)

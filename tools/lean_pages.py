@@ -35,5 +35,6 @@ def _rewrite(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict:
+    """Connect to Sphinx."""
     app.connect("build-finished", _rewrite)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
