@@ -163,7 +163,7 @@ PLACES = {
     "15": (2, 5),
     "16": (1, 6),
 }
-_WIDTH, _HEIGHT, _GAP, _STEP = 230, 46, 20, 78
+_WIDTH, _HEIGHT, _GAP, _STEP = 215, 46, 18, 78
 
 
 class BookMap(Directive):
@@ -211,7 +211,7 @@ def _line(above: tuple[float, float], below: tuple[float, float]) -> str:
 
 
 def _short(title: str) -> str:
-    return title if len(title) <= 31 else title[:30].rsplit(" ", 1)[0] + " …"
+    return title if len(title) <= 27 else title[:26].rsplit(" ", 1)[0] + " …"
 
 
 def symbols() -> list[dict[str, str]]:
