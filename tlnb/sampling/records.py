@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 EXTRA = {"prediction": ("test",), "prediction_variance": ("test",)}
-EXTRA["hidden_weights"] = ("unit", "feature")
+EXTRA |= {"hidden_weights": ("unit", "feature"), "weights": ("weight",)}
 
 
 def as_dataset(

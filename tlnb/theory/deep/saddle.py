@@ -143,17 +143,16 @@ class Branch:
 
     def _at_infinity(self) -> Saddle:
         """From the last finite coupling in steps of 1/γ: there the solution is linear in it."""
-        failure = None
         for last in self.unit * np.array([1e4, 1e6, 1e8]):
             trail = [(-1 / g, self.at(g).coordinates) for g in (0.5 * last, last)]
             try:
                 walked = _walk(lambda t: self.blocks_at(-1 / t if t else np.inf), trail, 0.0)
-            except ConvergenceError as error:  # not close enough yet
-                failure = error
-                continue
-            self.points[np.inf] = walked[-1][1]
-            return self.points[np.inf]
-        raise failure
+                break
+            except ConvergenceError:  # not close enough yet
+                if last == 1e8 * self.unit:
+                    raise
+        self.points[np.inf] = walked[-1][1]
+        return self.points[np.inf]
 
 
 def follow_width(blocks_at: Callable[[float], Blocks], widest: float = 1e6) -> Saddle:
@@ -185,7 +184,8 @@ def _walk(
     shortest: float = 1e-3,
 ) -> list[tuple[float, Saddle]]:
     """Continue from the last of the points (t, (ln D, o)) in ``trail`` to ``target``."""
-    t, walked, step = trail[-1][0], [], longest
+    t, step = trail[-1][0], longest
+    walked: list[tuple[float, Saddle]] = []
     # At least once: a coupling can be larger than the last one by less than its logarithm tells.
     while not walked or t < target:
         step = min(step, target - t)

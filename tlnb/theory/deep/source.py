@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
 from tlnb.errors import CompetingSaddlesWarning, ConvergenceError
@@ -44,7 +44,7 @@ class SourceSaddle(NamedTuple):
     competing: tuple[tuple[float, float], ...]
 
 
-def shared_load(log_R: Array, widths: Array) -> tuple[Array, Array]:
+def shared_load(log_R: ArrayLike, widths: Array) -> tuple[Array, Array]:
     """φ with Σ_l ln(1 + φ/N_l) = ln R, and ln Q of the narrowest layer; all finite ``widths``.
 
     Newton's method in that logarithm, in which the sum is convex with a slope from 1 to L: it
@@ -53,12 +53,12 @@ def shared_load(log_R: Array, widths: Array) -> tuple[Array, Array]:
     narrowest = widths.min()
     ratio = widths[widths > narrowest] / narrowest
     equal = len(widths) - len(ratio)
-    log_R = np.asarray(log_R, dtype=float)
-    t = np.maximum(log_R, log_R / len(widths))
+    wanted = np.asarray(log_R, dtype=float)
+    t = np.maximum(wanted, wanted / len(widths))
     for _ in range(100):
         grown = np.expm1(t)[..., None]
         total = equal * t + np.log1p(grown / ratio).sum(-1)
-        step = (total - log_R) / (equal + ((1 + grown) / (ratio + grown)).sum(-1))
+        step = (total - wanted) / (equal + ((1 + grown) / (ratio + grown)).sum(-1))
         t = t - step
         if np.abs(step).max(initial=0.0) <= 4e-16 * (1 + np.abs(t).max(initial=0.0)):
             break
@@ -113,12 +113,12 @@ def source_saddle(
     if not finite.any():
         return SourceSaddle(Q, 1.0, source_action(1.0, Q[finite], e, y2, **given), 0.0, 0, ())
 
-    def pull(log_R: Array) -> Array:
-        R = np.exp(log_R)[..., None]
+    def pull(log_R: ArrayLike) -> Array:
+        R = np.exp(np.asarray(log_R))[..., None]
         G = T + R * e
         return (R * e / G * (1 - y2 / G)).sum(-1)
 
-    def equation(log_R: Array) -> Array:
+    def equation(log_R: ArrayLike) -> Array:
         return (shared_load(log_R, N)[0] + pull(log_R)) / N.min()
 
     low, high = _bounds(e.sum() / T, y2.sum() / (4 * T), N)
@@ -175,7 +175,7 @@ def _bounds(largest_pull: float, largest_push: float, widths: Array) -> tuple[fl
     return low - STEP, high
 
 
-def _turns(equation: Callable[[Array], Array], t: Array) -> list[float]:
+def _turns(equation: Callable[[ArrayLike], Array], t: Array) -> list[float]:
     """Extrema between grid points that point to zero: where two roots may be about to merge."""
     h = 1e-5
     F = equation(t)
@@ -183,6 +183,6 @@ def _turns(equation: Callable[[Array], Array], t: Array) -> list[float]:
     turns = (F[:-1] * F[1:] > 0) & (slope[:-1] * slope[1:] < 0) & (slope[:-1] * F[:-1] < 0)
 
     def derivative(u: float) -> float:
-        return float(equation(u + h) - equation(u - h)) / (2 * h)
+        return (float(equation(u + h)) - float(equation(u - h))) / (2 * h)
 
     return [brentq(derivative, t[i], t[i + 1]) for i in np.flatnonzero(turns)]

@@ -46,7 +46,7 @@ class Chain(NamedTuple):
     @property
     def scale(self) -> Array:
         """Σ_l,t of shape (m,) for a target of unit overlaps: the size of A_l,t."""
-        return np.cumprod(self.c[::-1, 2])[::-1]
+        return np.cumprod(self.c[::-1, 2], dtype=np.float64)[::-1].copy()
 
 
 def _sigma(chain: Chain, z: Array) -> Array:

@@ -1,0 +1,346 @@
+r"""Deep networks drawn from their posteriors, and deep targets around quenched deep sources.
+
+As `tlnb.sampling.posterior` and `tlnb.sampling.transfer`, for L hidden layers of their own widths:
+the hidden weights move by Hamiltonian Monte Carlo with the prior's motion exact, the readouts are
+integrated out, and each layer of a target may have a coupling of its own to the source's. A frozen
+layer does not move; one of coupling 0 has the prior of a network alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlnb.data.task import Task, check_task
+from tlnb.priors import PriorOptions, Priors, weight_covariances
+from tlnb.sampling.chains import Plan, Run, check_plan, run_chains
+from tlnb.sampling.deep_likelihood import DeepLikelihood
+from tlnb.sampling.records import as_dataset
+from tlnb.validation import check_count, check_couplings, check_positive, check_rng
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+Array = NDArray[np.float64]
+SAMPLER = "collapsed-hmc"
+
+
+class DeepPosterior(NamedTuple):
+    """A posterior in whitened coordinates: hidden weights centre + spread ξ.
+
+    Called with positions (C, D) it returns log likelihoods (C,) and their gradients.
+    """
+
+    network: DeepLikelihood
+    centre: Array | float  # (C, D), or 0
+    spread: Array  # (D,)
+
+    def weights(self, position: Array) -> Array:
+        """Hidden weights (C, D)."""
+        return self.centre + self.spread * position
+
+    def __call__(self, position: Array) -> tuple[Array, Array]:
+        """Log likelihoods (C,) at positions (C, D) and their gradients."""
+        value, gradient = self.network.collapsed(self.weights(position))
+        gradient *= self.spread
+        return value, gradient
+
+    def measure(self, position: Array, test: Task | None) -> tuple[dict[str, Array], list[Array]]:
+        """What is recorded of each chain; mean readouts, for linear networks of every layer.
+
+        The latter from the last layer down, in units where a readout's prior variance is 1.
+        """
+        weights = self.weights(position)
+        readouts = self.network.readouts(weights)
+        row = {
+            "order_parameter": readouts.order_parameter(),
+            "train_error": readouts.train_error(),
+        }
+        means = [np.sqrt(self.network.readout_precision) * readouts.mean]
+        if self.network.activation.name == "linear":
+            below = self.network.propagated_back(weights, readouts)
+            for layer, (mean, square) in zip(range(len(below), 0, -1), below, strict=True):
+                row[f"overlap_{layer}"] = square
+                means.append(mean)
+        if test is not None:
+            mean, variance = readouts.predict(self.network.features(weights, test.X))
+            row["prediction"], row["prediction_variance"] = mean, variance
+            row["test_error"] = ((test.y - mean) ** 2 + variance).mean(1)
+        return row, means
+
+
+def sample_deep_posterior(
+    task: Task,
+    *,
+    widths: Sequence[int],
+    test: Task | None = None,
+    chains: int = 4,
+    draws: int = 500,
+    warmup: int = 300,
+    thin: int = 1,
+    step_size: float | None = None,
+    tempering: Sequence[float] = (),
+    weights: bool = False,
+    rng: int | np.random.Generator = 0,
+    progress: bool = True,
+    **priors: Unpack[PriorOptions],
+) -> Dataset:
+    """Draw deep networks from the posterior of one task.
+
+    Parameters
+    ----------
+    task : Task
+        Inputs (P, N0) and labels (P,).
+    widths : sequence of L ints
+        (N_1, ..., N_L) ≥ 1, from the input up.
+    test, chains, draws, warmup, thin, step_size, tempering, rng, progress
+        As in `tlnb.sampling.sample_posterior`.
+    weights : bool
+        Keep the hidden weights, so that the networks can be sources of `sample_deep_transfer`.
+    **priors
+        activation, with a derivative, temperature, weight_precision of every hidden layer,
+        readout_precision or richness (λ1/N_L).
+
+    Returns
+    -------
+    xarray.Dataset over (chain, draw[, test])
+        order_parameter, train_error and, given a test task, prediction, prediction_variance and
+        test_error; of linear networks overlap_1, ..., overlap_(L-1), those of the readouts
+        propagated back to each layer. With ``weights`` weights over (chain, draw, weight). All are
+        averages over the readouts. Attributes as in `tlnb.sampling.sample_posterior`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments outside what is allowed.
+    SamplingError
+        If the posterior is not finite; the last finite positions are in its ``state``.
+    """
+    widths = _widths(widths)
+    given = Priors.of("sample_deep_posterior", priors).at_width(widths[-1])
+    plan, chains = check_plan(draws, warmup, thin, step_size), check_count("chains", chains)
+    if test is not None:
+        check_task("test", test, task.n_features)
+    hotter = [check_positive("tempering", T) for T in np.ravel(tempering).tolist()]
+    temperatures = [given.temperature, *hotter]
+    if (np.diff(temperatures) <= 0).any():
+        raise ValueError(f"tempering must increase from {temperatures[0]}, got {tempering!r}")
+    rng = check_rng("rng", rng)
+    network = _likelihood(task, given, widths)
+    spread = np.full(network.size, given.weight_precision**-0.5)
+    targets = [DeepPosterior(replace(network, temperature=T), 0.0, spread) for T in temperatures]
+
+    def record(position: Array) -> dict[str, Array]:
+        row, _ = targets[0].measure(position, test)
+        return row | ({"weights": targets[0].weights(position)} if weights else {})
+
+    positions = rng.standard_normal((len(targets), chains, network.size))
+    run = run_chains(targets, SAMPLER, positions, plan, rng, record, progress, "networks")
+    attributes: dict[str, Any] = {"sampler": SAMPLER, "widths": np.array(widths)}
+    if len(targets) > 1:
+        attributes |= {"tempering": np.array(hotter), "exchange": run.exchange}
+    return as_dataset(run.records, ("chain", "draw"), run, given, widths[-1], **attributes)
+
+
+def sample_deep_transfer(
+    source: Task,
+    target: Task,
+    *,
+    widths: Sequence[int],
+    couplings: float | Sequence[float],
+    sources: int | Dataset = 50,
+    test: Task | None = None,
+    chains: int = 2,
+    draws: int = 100,
+    warmup: int = 200,
+    thin: int = 1,
+    source_chains: int = 10,
+    source_thin: int = 5,
+    rng: int | np.random.Generator = 0,
+    progress: bool = True,
+    **priors: Unpack[PriorOptions],
+) -> Dataset:
+    """Draw deep source networks, and around each of them, quenched, coupled deep targets.
+
+    Parameters
+    ----------
+    source, target, test : Task
+    widths : sequence of L ints
+        (N_1, ..., N_L) of all networks.
+    couplings : float or sequence of L floats
+        γ of every layer, or of each from the input up; ``numpy.inf`` freezes a layer.
+    sources : int or Dataset
+        Number of quenched sources, or the networks that ``sample_deep_posterior(source,
+        weights=True, ...)`` drew.
+    chains, draws, warmup, thin, source_chains, source_thin, rng, progress
+        As in `tlnb.sampling.sample_transfer`.
+    **priors
+        As in `tlnb.theory.deep.solve`.
+
+    Returns
+    -------
+    xarray.Dataset over (source, chain, draw[, test])
+        Q_s over (source,); Q_t, Q_st, Q_tt, train_error and, given a test task, prediction,
+        prediction_variance and test_error; of linear networks A_s_l, A_t_l, A_st_l and A_tt_l for
+        the layers l below the last. `tlnb.sampling.summary` judges them.
+
+    Raises
+    ------
+    ValueError, TypeError, SamplingError
+        As `sample_deep_posterior` does.
+    """
+    widths = _widths(widths)
+    given = Priors.of("sample_deep_transfer", priors).at_width(widths[-1])
+    couplings = check_couplings(couplings, len(widths))
+    plan, chains = check_plan(draws, warmup, thin, None), check_count("chains", chains, 2)
+    check_task("target", target, check_task("source", source).n_features)
+    if test is not None:
+        check_task("test", test, target.n_features)
+    rng = check_rng("rng", rng, purpose="transfer")
+    of_source = Priors(
+        activation=given.activation,
+        temperature=given.source_temperature,
+        weight_precision=given.source_weight_precision,
+        readout_precision=given.source_readout_precision,
+    )
+    if isinstance(sources, (int, np.integer)):
+        S = check_count("sources", sources, 2)
+        source_chains = min(check_count("source_chains", source_chains), S)
+        options = {"draws": -(-S // source_chains), "warmup": warmup, "chains": source_chains}
+        drawn = sample_deep_posterior(
+            source,
+            widths=widths,
+            thin=check_count("source_thin", source_thin),
+            weights=True,
+            rng=rng,
+            progress=progress,
+            activation=of_source.activation,
+            temperature=of_source.temperature,
+            weight_precision=of_source.weight_precision,
+            readout_precision=of_source.readout_precision,
+            **options,
+        )
+    else:
+        S, drawn = None, sources
+    network_s = _likelihood(source, of_source, widths)
+    W, row_s, means_s = _quenched(drawn, network_s, of_source, S)
+    S = check_count("sources", len(W), 2)
+
+    network = _likelihood(target, given, widths)
+    centre, spread = _around(W, network, given, couplings)
+    copies = chains if spread.any() else 1
+    around = DeepPosterior(network, np.repeat(centre, copies, axis=0), spread)
+
+    def record(position: Array) -> dict[str, Array]:
+        row, means = around.measure(position, test)
+        row["Q_t"] = row.pop("order_parameter")
+        for k, (mean, of_source) in enumerate(zip(means, means_s, strict=True)):
+            v, layer = mean.reshape(S, copies, -1), len(widths) - k
+            # Given the hidden weights two replicas' readouts are independent.
+            pairs = np.einsum("sci,sci->sc", v, np.roll(v, 1, axis=1))
+            cross = np.einsum("sci,si->sc", v, of_source)
+            names = ("Q_tt", "Q_st") if k == 0 else (f"A_tt_{layer}", f"A_st_{layer}")
+            for name, values in zip(names, (pairs, cross), strict=True):
+                row[name] = values.ravel() / v.shape[-1]
+            if k:
+                row[f"A_t_{layer}"] = row.pop(f"overlap_{layer}")
+        return row
+
+    run = _run(around, S * copies, plan, rng, record, drawn, progress)
+    records = {name: x.reshape(S, copies, *x.shape[1:]) for name, x in run.records.items()}
+    records["Q_s"] = row_s["order_parameter"]
+    for layer in range(1, len(means_s)):
+        records[f"A_s_{layer}"] = row_s[f"overlap_{layer}"]
+    attributes = {"widths": np.array(widths), "couplings": np.array(couplings)}
+    attributes |= {"coupling_scheme": given.coupling_scheme}
+    for name in ("temperature", "weight_precision", "readout_precision"):
+        attributes[f"source_{name}"] = getattr(of_source, name)
+    attributes["source_chains"] = drawn.sizes["chain"]
+    if test is not None:
+        attributes["test_labels"] = test.y
+    dims = ("source", "chain", "draw")
+    return as_dataset(records, dims, run, given, widths[-1], **attributes)
+
+
+def _run(
+    around: DeepPosterior,
+    n: int,
+    plan: Plan,
+    rng: np.random.Generator,
+    record: Callable[[Array], dict[str, Array]],
+    drawn: Dataset,
+    progress: bool,
+) -> Run:
+    """The target chains; nothing is left to sample where every layer is frozen."""
+    if not around.spread.any():
+        records = {name: x[:, None] for name, x in record(np.zeros_like(around.centre)).items()}
+        moved = (drawn.attrs[name] for name in ("step_size", "acceptance", "divergences"))
+        return Run(records, *moved, np.empty(0))
+    positions = rng.standard_normal((1, n, len(around.spread)))
+    return run_chains([around], SAMPLER, positions, plan, rng, record, progress, "targets")
+
+
+def _around(
+    W: Array, network: DeepLikelihood, priors: Priors, couplings: tuple[float, ...]
+) -> tuple[Array, Array]:
+    """Centres (S, D) and spreads (D,) of the targets' priors around the sources' weights."""
+    covariances = np.array(
+        [
+            weight_covariances(
+                coupling,
+                source_weight_precision=priors.source_weight_precision,
+                target_weight_precision=priors.weight_precision,
+                scheme=priors.coupling_scheme,
+            )
+            for coupling in couplings
+        ]
+    )
+    c_s, c_st, c_t, c_tt = covariances.T
+    spread = np.sqrt(np.maximum(c_t - c_tt, 0.0))
+    return network.per_weight(c_st / c_s) * W, network.per_weight(spread)
+
+
+def _quenched(
+    drawn: Dataset, network: DeepLikelihood, priors: Priors, S: int | None
+) -> tuple[Array, dict[str, Array], list[Array]]:
+    """Hidden weights (S, D) of the sources, what is recorded of them, and their mean readouts.
+
+    The first draws of all chains stand before the second ones.
+    """
+    rule = f"sources must be a number, or networks of widths {network.widths} drawn by "
+    rule += "sample_deep_posterior(source, weights=True) from the posterior of this source with "
+    rule += "these priors, got "
+    if not {"weights", "order_parameter"} <= set(getattr(drawn, "data_vars", ())):
+        raise TypeError(f"{rule}{type(drawn).__name__} without weights and order_parameter")
+    expected = {"activation": priors.activation.name}
+    for name in ("temperature", "weight_precision", "readout_precision"):
+        expected[name] = getattr(priors, name)
+    found = {name: drawn.attrs.get(name) for name in expected}
+    if found != expected or tuple(np.ravel(drawn.attrs.get("widths", ()))) != network.widths:
+        raise ValueError(f"{rule}{found | {'widths': drawn.attrs.get('widths')}}")
+    W = drawn.weights.transpose("draw", "chain", ...).values
+    W = W.reshape(-1, W.shape[-1])[:S]
+    Q_s = drawn.order_parameter.transpose("draw", "chain").values.ravel()[:S]
+    if W.shape[1] != network.size:
+        raise ValueError(f"{rule}those of inputs with another number of features")
+    row, means = DeepPosterior(network, 0.0, np.ones(network.size)).measure(W, None)
+    if not np.allclose(row["order_parameter"], Q_s, rtol=1e-6):
+        raise ValueError(f"{rule}those of another task")
+    return W, row, means
+
+
+def _widths(widths: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(widths, str) or not np.iterable(widths) or not len(widths):
+        raise TypeError(f"widths must be a sequence (N_1, ..., N_L) of integers, got {widths!r}")
+    return tuple(check_count("widths", width) for width in widths)
+
+
+def _likelihood(task: Task, priors: Priors, widths: tuple[int, ...]) -> DeepLikelihood:
+    priors.activation.derivative(np.zeros(1))  # a missing derivative is said now
+    check_task("task", task)
+    args = task, priors.activation, widths, priors.temperature, priors.readout_precision
+    return DeepLikelihood(*args)
