@@ -181,6 +181,15 @@ def test_a_source_of_the_same_task_helps():
         np.testing.assert_array_equal(flat(one.network), flat(other.network))
 
 
+def test_richness_is_a_readout_precision_for_each_unit(related):
+    source, target, _ = related
+    at = {"width": 6, "coupling": 1.0, "starts": 1, "temperature": 0.05}
+    rich = train_transfer(source, target, richness=0.5, source_richness=1.0, **at)
+    same = train_transfer(source, target, readout_precision=3.0, source_readout_precision=6.0, **at)
+    for way, (mode,) in rich.items():
+        np.testing.assert_array_equal(flat(mode.network), flat(same[way][0].network))
+
+
 def test_restarts_take_the_best():
     task, _, _ = linear_teachers(0, 30, 5, n_features=6)
     alone = [train_mode(task, width=3, rng=seed, **AT).objective for seed in range(3)]

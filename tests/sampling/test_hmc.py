@@ -222,6 +222,31 @@ def test_a_refused_chain_keeps_its_whole_state():
         np.testing.assert_allclose(getattr(after, name), getattr(fresh, name), rtol=1e-12)
 
 
+def test_details_of_the_target_ride_along():
+    """Chains that moved have those of where they are, refused ones keep theirs."""
+
+    class Detailed:
+        def __init__(self):
+            self.plain, _, _ = gaussian(strength=20.0)
+
+        def __call__(self, position):
+            return self.plain(position)
+
+        def in_detail(self, position):
+            return *self.plain(position), (position.sum((1, 2)), np.cos(position))
+
+    target, rng = Detailed(), np.random.default_rng(0)
+    state = before = init(rng.standard_normal((50, *SHAPE)), target)
+    for _ in range(3):
+        state, _ = hmc(state, target, rng, step=0.4, angle=1.0)
+    (states, _) = exchange([state, before], [target, target], rng)
+    for state in states:
+        np.testing.assert_array_equal(state.details[0], state.position.sum((1, 2)))
+        np.testing.assert_array_equal(state.details[1], np.cos(state.position))
+    plain, _ = hmc(before._replace(details=()), target.plain, rng, step=0.4, angle=1.0)
+    assert plain.details == ()
+
+
 def test_exchange_leaves_every_target_as_it_is():
     """Exact draws from three Gaussians, pushed far from each other, are exact draws after it."""
     targets = [gaussian(strength=strength) for strength in (3.0, 1.2, 0.4)]

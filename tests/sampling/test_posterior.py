@@ -12,6 +12,7 @@ from tlnb import Activation, Task
 from tlnb.errors import SamplingError
 from tlnb.kernels import get_activation, kernel
 from tlnb.sampling import sample_posterior, summary
+from tlnb.sampling.adaptation import ANGLES
 from tlnb.sampling.density import WhitenedPosterior
 from tlnb.sampling.hmc import hmc, init, langevin
 from tlnb.sampling.likelihood import NetworkLikelihood, draw_readouts
@@ -216,6 +217,45 @@ def test_langevin_through_the_front_door_and_its_step():
     row = table.loc["train_error"]
     bias = row["mean"] - exact.train_error
     assert 4 * row.mcse < bias < 0.12 * exact.train_error  # seen, not hidden
+
+
+@pytest.mark.parametrize("width", [5, 20])
+def test_what_a_state_carries_measures_the_same(width):
+    """On both sides of P = N1: with the fit of the last gradient, and from the weights anew."""
+    task, test = tasks()
+    target, rng = law(task, width), np.random.default_rng(0)
+    state = init(rng.standard_normal((6, width, 5)), target)
+    for _ in range(4):
+        state, _ = hmc(state, target, rng, step=0.6, angle=1.2)
+    with_details = target.measure(state.position, test, state.details)
+    anew = target.measure(state.position, test)
+    for name, values in anew.items():
+        np.testing.assert_allclose(with_details[name], values, rtol=1e-10, atol=1e-12)
+    for ours, plain in zip(
+        target.in_detail(state.position)[:2], target(state.position), strict=True
+    ):
+        np.testing.assert_array_equal(ours, plain)
+
+
+def test_trajectories_are_learnt_in_a_warm_up_that_is_long_enough():
+    task, _ = tasks()
+    given = {"width": 4, "chains": 2, "draws": 2, "rng": 0, **PRIORS, **QUIET}
+    short = sample_posterior(task, warmup=99, **given)
+    long, fixed = (sample_posterior(task, warmup=300, step_size=s, **given) for s in (None, 0.3))
+    assert short.attrs["trajectory"] == np.pi / 2
+    assert long.attrs["trajectory"] in ANGLES and long.attrs["step_size"] > 0
+    assert fixed.attrs["trajectory"] in ANGLES and fixed.attrs["step_size"] == 0.3
+    dynamics = sample_posterior(task, warmup=150, sampler="langevin", **given)
+    assert dynamics.attrs["trajectory"] == 0
+
+
+def test_richness_is_a_readout_precision_for_each_unit():
+    task, _ = tasks()
+    given = {"width": 4, "chains": 1, "draws": 3, "warmup": 3, "rng": 0, **QUIET}
+    rich = sample_posterior(task, richness=0.5, **given)
+    xr.testing.assert_identical(rich, sample_posterior(task, readout_precision=2.0, **given))
+    with pytest.raises(TypeError, match=r"sample_posterior.. got an unexpected .* 'temprature'"):
+        sample_posterior(task, temprature=0.1, **given)
 
 
 # The dataset

@@ -22,7 +22,7 @@ there.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 from tlnb.data.task import Task, check_task
 from tlnb.errors import ConvergenceError
 from tlnb.networks.two_layer import TwoLayerNetwork, check_network
-from tlnb.priors import Priors, weight_covariances
+from tlnb.priors import PriorOptions, Priors, weight_covariances
 from tlnb.validation import check_count, check_nonnegative, check_positive, check_seed
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def train_mode(
     iterations: int = 1000,
     tolerance: float = 1e-4,
     rng: int | np.random.Generator = 0,
-    **priors: Any,
+    **priors: Unpack[PriorOptions],
 ) -> Mode:
     """Train a network to a mode of its posterior.
 
@@ -161,7 +161,8 @@ def train_mode(
     rng : int or Generator
         Of the starts.
     **priors
-        Activation, T, λ0, λ1 and the scheme of the coupling, as in `tlnb.priors.Priors`.
+        Activation, T, λ0, λ1 or the richness, and the scheme of the coupling, as in
+        `tlnb.priors.Priors`.
 
     Returns
     -------
@@ -185,7 +186,7 @@ def train_mode(
     >>> bool(np.allclose(tuned.network(X), alone.network(X), atol=1e-3))
     True
     """
-    given = Priors(**priors)
+    allowed = Priors.of("train_mode", priors)
     coupling = check_nonnegative("coupling", coupling, allow_infinite=True)
     if source is not None:
         check_network("source", source)
@@ -195,6 +196,7 @@ def train_mode(
     elif coupling > 0:
         raise ValueError(f"coupling must be 0 without a source network, got {coupling:g}")
     width = check_count("width", width)
+    given = allowed.at_width(width)
     check_task("task", task, None if source is None else source.n_features)
     restarts, iterations = check_count("restarts", restarts), check_count("iterations", iterations)
     tolerance = check_positive("tolerance", tolerance)
@@ -264,7 +266,7 @@ def train_transfer(
     rng: int | np.random.Generator = 0,
     iterations: int = 1000,
     tolerance: float = 1e-4,
-    **priors: Any,
+    **priors: Unpack[PriorOptions],
 ) -> dict[str, list[Mode]]:
     """Train sources from several starts, and on the target from scratch, frozen and fine-tuned.
 
@@ -292,7 +294,8 @@ def train_transfer(
     ValueError, TypeError, ConvergenceError
         As `train_mode` does.
     """
-    given = Priors(**priors)
+    width = check_count("width", width)
+    given = Priors.of("train_transfer", priors).at_width(width)
     starts = check_count("starts", starts)
     check_task("target", target, check_task("source", source).n_features)
     seeds = np.random.SeedSequence(check_seed("rng", rng)).generate_state(2 * starts)

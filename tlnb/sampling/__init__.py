@@ -1,11 +1,13 @@
 """Networks drawn from their posteriors, with what is needed to judge the draws."""
 
+from tlnb.sampling.bridge import networks
 from tlnb.sampling.deep import sample_deep_posterior, sample_deep_transfer
 from tlnb.sampling.diagnostics import summary
 from tlnb.sampling.posterior import sample_posterior
 from tlnb.sampling.transfer import sample_transfer
 
 __all__ = [
+    "networks",
     "sample_deep_posterior",
     "sample_deep_transfer",
     "sample_posterior",

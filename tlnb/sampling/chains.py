@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tlnb.errors import SamplingError
-from tlnb.sampling.adaptation import StepSize
-from tlnb.sampling.hmc import LogLikelihood, hmc, init, langevin
+from tlnb.sampling.adaptation import StepSize, Trajectory, jittered
+from tlnb.sampling.hmc import Info, LogLikelihood, State, hmc, init, langevin, number_of_steps
 from tlnb.sampling.tempering import exchange
 from tlnb.validation import check_count, check_positive
 
 Array = NDArray[np.float64]
+LONG = 100  # steps of warm-up from which on the length of trajectories is learned too
 FARTHEST = 100.0  # prior standard deviations: a trajectory that went so far has diverged
 
 
@@ -45,9 +46,61 @@ class Run(NamedTuple):
 
     records: dict[str, Array]
     step_size: float
+    trajectory: float  # the longest; 0 for Langevin
     acceptance: float
     divergences: int
     exchange: Array  # mean acceptance of swaps between neighbouring temperatures
+
+
+class _Mover:
+    """The moves of the chains on one target, and what they learn in warm-up.
+
+    Warm-up is for the step at first and then, where it is long enough, for step and length
+    together; Langevin dynamics has a step only, adapted as that of a single accepted one.
+    """
+
+    def __init__(self, target: LogLikelihood, sampler: str, plan: Plan) -> None:
+        self.target, self.langevin = _Checked(target), sampler == "langevin"
+        self.rotate = sampler == "collapsed-hmc"
+        self.fixed = plan.step_size is not None
+        self.size = StepSize(0.1, np.pi / 2 if self.rotate else 0.5)
+        self.step, self.longest = plan.step_size or self.size.current, np.pi / 2
+        self.warmup = plan.warmup
+        learning = 0 if self.langevin or plan.warmup < LONG else int(0.4 * plan.warmup)
+        self.settled = plan.warmup - learning
+        self.trajectory: Trajectory | None = None
+
+    def move(self, state: State, i: int, rng: np.random.Generator) -> tuple[State, Info | None]:
+        """The state after step ``i``."""
+        if i in (self.settled, self.warmup) and i > 0:
+            self._conclude(i)
+        if self.langevin and (self.fixed or i >= self.warmup):
+            moved = langevin(state, self.target, rng, step=self.step)
+            if _not_finite(moved.log_likelihood, moved.gradient).any():
+                raise FloatingPointError("the dynamics ran away")
+            return moved, None
+        learning = self.trajectory is not None and i < self.warmup
+        if learning:
+            self.step, self.longest = self.trajectory.propose()
+        angle = self.step if self.langevin else jittered(self.longest, rng)
+        settings = {"step": self.step, "angle": angle, "rotate": self.rotate}
+        moved, info = hmc(state, self.target, rng, **settings)
+        if learning:
+            gradients = number_of_steps(angle, self.step)
+            self.trajectory.update(state.position, info.proposal, info.acceptance, gradients)
+        elif i < self.warmup and not self.fixed:
+            self.size.update(float(info.acceptance.mean()))
+            self.step = self.size.current
+        return moved, info
+
+    def _conclude(self, i: int) -> None:
+        if self.trajectory is not None:
+            self.step, self.longest = self.trajectory.best
+            return
+        if not self.fixed:
+            self.step = self.size.final
+        if i < self.warmup:
+            self.trajectory = Trajectory(self.step, fixed_step=self.fixed)
 
 
 def run_chains(
@@ -56,21 +109,27 @@ def run_chains(
     positions: Array,
     plan: Plan,
     rng: np.random.Generator,
-    record: Callable[[Array], dict[str, Array]],
+    record: Callable[[State], dict[str, Array]],
     progress: bool,
     label: str,
 ) -> Run:
     """Warm up, adapting the steps, then draw from the first target; the others exchange with it.
 
-    Positions are of shape (targets, C, ...).
+    Parameters
+    ----------
+    targets : list of callables
+        Of positions (C, ...) to log likelihoods (C,) and their gradients.
+    sampler : {"collapsed-hmc", "hmc", "langevin"}
+        HMC that rotates, or goes straight; unadjusted Langevin dynamics.
+    positions : array of shape (targets, C, ...)
+        Where the chains start.
+    plan : Plan
+    record : callable
+        Of the state of the first target's chains to what is kept of a draw: arrays (C, ...).
     """
     from tqdm import tqdm
 
-    targets = [_checked(target) for target in targets]
-
-    collapsed = sampler == "collapsed-hmc"
-    sizes = [StepSize(0.1, np.pi / 2 if collapsed else 0.5) for _ in targets]
-    steps = [plan.step_size or size.current for size in sizes]
+    movers = [_Mover(target, sampler, plan) for target in targets]
     rows: list[dict[str, Array]] = []
     accepted, divergences, swapped = [], 0, []
     states, when = None, "at the start"
@@ -79,37 +138,20 @@ def run_chains(
     # One BLAS thread: the same numbers whatever the number of workers, and small matrices.
     with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"), bar:
         try:
-            states = [init(*pair) for pair in zip(positions, targets, strict=True)]
+            states = [init(x, mover.target) for x, mover in zip(positions, movers, strict=True)]
             for i in bar:
-                warming = i < plan.warmup
-                adapting = warming and plan.step_size is None
-                if i == plan.warmup and plan.step_size is None and plan.warmup > 0:
-                    steps = [size.final for size in sizes]
-                for k, target in enumerate(targets):
-                    when = f"in step {i + 1}, of size {steps[k]:.3g}"
-                    if sampler == "langevin" and not adapting:
-                        moved = langevin(states[k], target, rng, step=steps[k])
-                        if _not_finite(moved.log_likelihood, moved.gradient).any():
-                            raise FloatingPointError("the dynamics ran away")
-                        states[k] = moved
-                        continue
-                    # Jittered lengths; Langevin adapts its step as a single accepted one.
-                    jitter = rng.uniform(0.5, 1.0) * np.pi / 2
-                    angle = steps[k] if sampler == "langevin" else jitter
-                    states[k], info = hmc(
-                        states[k], target, rng, step=steps[k], angle=angle, rotate=collapsed
-                    )
-                    if adapting:
-                        sizes[k].update(float(info.acceptance.mean()))
-                        steps[k] = sizes[k].current
-                    elif k == 0 and not warming:
+                for k, mover in enumerate(movers):
+                    when = f"in step {i + 1}, of size {mover.step:.3g}"
+                    states[k], info = mover.move(states[k], i, rng)
+                    if k == 0 and info is not None and i >= plan.warmup:
                         accepted.append(info.acceptance.mean())
                         divergences += int(info.diverged.sum())
-                states, swaps = exchange(states, targets, rng)
-                if not warming:
-                    swapped.append(swaps)
-                if not warming and (i + 1 - plan.warmup) % plan.thin == 0:
-                    rows.append(record(states[0].position))
+                if len(movers) > 1:
+                    states, swaps = exchange(states, [mover.target for mover in movers], rng)
+                    if i >= plan.warmup:
+                        swapped.append(swaps)
+                if i >= plan.warmup and (i + 1 - plan.warmup) % plan.thin == 0:
+                    rows.append(record(states[0]))
         except FloatingPointError as error:
             last = positions[0] if states is None else states[0].position
             raise SamplingError(
@@ -119,8 +161,15 @@ def run_chains(
                 last,
             ) from error
     records = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
-    acceptance = float(np.mean(accepted)) if accepted else 1.0
-    return Run(records, float(steps[0]), acceptance, divergences, np.mean(swapped, axis=0))
+    first = movers[0]
+    return Run(
+        records,
+        float(first.step),
+        0.0 if first.langevin else float(first.longest),
+        float(np.mean(accepted)) if accepted else 1.0,
+        divergences,
+        np.mean(swapped, axis=0) if swapped else np.empty(0),
+    )
 
 
 def _not_finite(value: Array, gradient: Array) -> NDArray[np.bool_]:
@@ -129,15 +178,24 @@ def _not_finite(value: Array, gradient: Array) -> NDArray[np.bool_]:
     return wrong | np.isnan(value) | (value == np.inf)
 
 
-def _checked(target: LogLikelihood) -> LogLikelihood:
-    """The same target, which says so where it is not finite near the prior."""
+class _Checked:
+    """A target that says so where it is not finite near the prior."""
 
-    def call(position: Array) -> tuple[Array, Array]:
-        value, gradient = target(position)
+    def __init__(self, target: LogLikelihood) -> None:
+        self.target = target
+        self.evaluate = getattr(target, "in_detail", target)
+
+    def __call__(self, position: Array) -> tuple[Array, Array]:
+        return self._finite(position, *self.target(position))
+
+    def in_detail(self, position: Array) -> tuple[Array, Array, tuple[Array, ...]]:
+        value, gradient, *details = self.evaluate(position)
+        return *self._finite(position, value, gradient), *details
+
+    @staticmethod
+    def _finite(position: Array, value: Array, gradient: Array) -> tuple[Array, Array]:
         if not np.isfinite(value.sum() + gradient.sum()):
             bad = _not_finite(value, gradient)
             if bad.any() and (abs(position[bad]) < FARTHEST).all():
                 raise FloatingPointError(f"not finite in {bad.sum()} of {len(bad)} chains")
         return value, gradient
-
-    return call

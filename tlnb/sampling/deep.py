@@ -19,7 +19,8 @@ from tlnb.data.task import Task, check_task
 from tlnb.priors import PriorOptions, Priors, weight_covariances
 from tlnb.sampling.chains import Plan, Run, check_plan, run_chains
 from tlnb.sampling.deep_likelihood import DeepLikelihood
-from tlnb.sampling.records import as_dataset
+from tlnb.sampling.hmc import State
+from tlnb.sampling.records import HOW_MOVED, as_dataset
 from tlnb.validation import check_count, check_couplings, check_positive, check_rng
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ def sample_deep_posterior(
     spread = np.full(network.size, given.weight_precision**-0.5)
     targets = [DeepPosterior(replace(network, temperature=T), 0.0, spread) for T in temperatures]
 
-    def record(position: Array) -> dict[str, Array]:
+    def record(state: State) -> dict[str, Array]:
+        position = state.position
         row, _ = targets[0].measure(position, test)
         return row | ({"weights": targets[0].weights(position)} if weights else {})
 
@@ -278,10 +280,14 @@ def _run(
     """The target chains; nothing is left to sample where every layer is frozen."""
     if not around.spread.any():
         records = {name: x[:, None] for name, x in record(np.zeros_like(around.centre)).items()}
-        moved = (drawn.attrs[name] for name in ("step_size", "acceptance", "divergences"))
+        moved = (drawn.attrs.get(name, 0) for name in HOW_MOVED)
         return Run(records, *moved, np.empty(0))
     positions = rng.standard_normal((1, n, len(around.spread)))
-    return run_chains([around], SAMPLER, positions, plan, rng, record, progress, "targets")
+
+    def at(state: State) -> dict[str, Array]:
+        return record(state.position)
+
+    return run_chains([around], SAMPLER, positions, plan, rng, at, progress, "targets")
 
 
 def _around(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tlnb.data.task import Task, check_task
 from tlnb.priors import Priors
-from tlnb.sampling.likelihood import NetworkLikelihood
+from tlnb.sampling.likelihood import Fit, NetworkLikelihood, Readouts
 
 Array = NDArray[np.float64]
 
@@ -50,19 +50,29 @@ class WhitenedPosterior(NamedTuple):
             gradient = np.concatenate([self.spread * by_W, by_v[..., None]], axis=-1)
         return value, gradient
 
-    def measure(self, position: Array, test: Task | None) -> dict[str, Array]:
-        """What is recorded of each chain."""
+    def in_detail(self, position: Array) -> tuple[Array, Array, tuple[Array, ...]]:
+        """The same, and what `measure` needs of the readouts that are integrated out."""
+        if not self.collapsed:
+            return *self(position), ()
+        value, gradient, fit = self.network.collapsed_fit(self.split(position)[0])
+        gradient *= self.spread
+        return value, gradient, tuple(fit)
+
+    def measure(
+        self, position: Array, test: Task | None, details: tuple[Array, ...] = ()
+    ) -> dict[str, Array]:
+        """What is recorded of each chain; ``details`` are those of its state, if they are known."""
         W, v = self.split(position)
-        net, Phi = self.network, self.network.features(W)
+        net = self.network
         if v is None:
-            readouts = net.readouts(Phi)
+            readouts = Readouts(net, Fit(*details)) if details else net.readouts(net.features(W))
             row = {
                 "order_parameter": readouts.order_parameter(),
                 "train_error": readouts.train_error(),
                 "readout": readouts.mean,
             }
         else:
-            f = np.matmul(Phi, v[..., None])[..., 0] / np.sqrt(net.width)
+            f = net.output(W, v)
             row = {
                 "order_parameter": net.readout_precision / net.width * (v**2).sum(1),
                 "train_error": ((net.task.y - f) ** 2).mean(1),

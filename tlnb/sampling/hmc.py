@@ -29,23 +29,34 @@ DIVERGENCE = 1000.0  # in energy: a trajectory that gained so much has left the 
 
 
 class State(NamedTuple):
-    """Positions (C, ...), log likelihoods (C,) and their gradients (C, ...)."""
+    """Positions (C, ...), log likelihoods (C,) and their gradients (C, ...).
+
+    ``details`` are arrays (C, ...) that the target has at hand there; they ride along with the
+    chains, so that what is recorded of a draw needs no second evaluation.
+    """
 
     position: Array
     log_likelihood: Array
     gradient: Array
+    details: tuple[Array, ...] = ()
 
 
 class Info(NamedTuple):
-    """Acceptance probabilities (C,) and divergences (C,) of one step."""
+    """Of one step: acceptance probabilities (C,), divergences (C,), positions proposed (C, ...)."""
 
     acceptance: Array
     diverged: NDArray[np.bool_]
+    proposal: Array
 
 
 def init(position: Array, log_likelihood: LogLikelihood) -> State:
-    """The state of chains at the given positions."""
-    return State(position, *log_likelihood(position))
+    """The state of chains at the given positions.
+
+    With the details of a target that has any: a method ``in_detail(position)`` which returns log
+    likelihoods, gradients and a tuple of arrays.
+    """
+    evaluate = getattr(log_likelihood, "in_detail", log_likelihood)
+    return State(position, *evaluate(position))
 
 
 def _sum(x: Array) -> Array:
@@ -67,20 +78,29 @@ def leapfrog(
     Reversible and volume-preserving; the energy is off by the order of the step squared.
     """
     cos, sin = (np.cos(step), np.sin(step)) if rotate else (1.0, step)
-    x, value, gradient = state
-    p = velocity
+    x, gradient = state.position, state.gradient
+    p, end = velocity, state
     for i in range(steps):
         # Two half kicks with no drift between them are one whole kick.
         p = p + (0.5 if i == 0 else 1.0) * step * (gradient if rotate else gradient - x)
         x, p = (cos * x + sin * p, cos * p - sin * x) if rotate else (x + step * p, p)
-        value, gradient = log_likelihood(x)
+        if i == steps - 1:
+            end = init(x, log_likelihood)
+            gradient = end.gradient
+        else:
+            gradient = log_likelihood(x)[1]
     p = p + 0.5 * step * (gradient if rotate else gradient - x)
-    return State(x, value, gradient), p
+    return end, p
 
 
 def energy(state: State, velocity: Array) -> Array:
     """½(|ξ|² + |p|²) - L of every chain (C,)."""
     return 0.5 * _sum(state.position**2 + velocity**2) - state.log_likelihood
+
+
+def number_of_steps(angle: float, step: float) -> int:
+    """Steps of at most ``step`` that make up ``angle``: gradients of a trajectory."""
+    return max(1, int(np.ceil(angle / step)))
 
 
 def hmc(
@@ -93,7 +113,7 @@ def hmc(
     rotate: bool = True,
 ) -> tuple[State, Info]:
     """One trajectory of total length ``angle`` in steps of at most ``step``, accepted or not."""
-    steps = max(1, int(np.ceil(angle / step)))
+    steps = number_of_steps(angle, step)
     velocity = rng.standard_normal(state.position.shape)
     end, arrived = leapfrog(
         state, velocity, log_likelihood, step=angle / steps, steps=steps, rotate=rotate
@@ -102,14 +122,17 @@ def hmc(
     gain = np.where(np.isnan(gain), np.inf, gain)
     acceptance = np.exp(-np.maximum(gain, 0.0))
     moved = choose(rng.random(len(gain)) < acceptance, end, state)
-    return moved, Info(acceptance, gain > DIVERGENCE)
+    return moved, Info(acceptance, gain > DIVERGENCE, end.position)
 
 
 def choose(accepted: NDArray[np.bool_], new: State, old: State) -> State:
     """The new state of the chains (C,) that accepted it, the old one of the others."""
-    mask = accepted.reshape(-1, *[1] * (old.position.ndim - 1))
-    pairs = zip((mask, accepted, mask), new, old, strict=True)
-    return State(*(np.where(*pair) for pair in pairs))
+
+    def pick(ours: Array, theirs: Array) -> Array:
+        return np.where(accepted.reshape(-1, *[1] * (ours.ndim - 1)), ours, theirs)
+
+    details = (pick(*pair) for pair in zip(new.details, old.details, strict=True))
+    return State(*(pick(*pair) for pair in zip(new[:3], old[:3], strict=True)), tuple(details))
 
 
 def langevin(
@@ -118,7 +141,7 @@ def langevin(
     """One step ξ + (ε²/2)(∇L - ξ) + ε noise of the unadjusted dynamics."""
     x = state.position
     x = x + 0.5 * step**2 * (state.gradient - x) + step * rng.standard_normal(x.shape)
-    return State(x, *log_likelihood(x))
+    return init(x, log_likelihood)
 
 
 __getattr__ = renamed_names(__name__)

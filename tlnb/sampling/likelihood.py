@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,12 +69,23 @@ class NetworkLikelihood:
 
     def collapsed(self, W: Array) -> tuple[Array, Array]:
         """The collapsed log likelihood L (C,) and its gradient in W (C, N1, N0)."""
+        return self._collapsed(W, ())
+
+    def collapsed_fit(self, W: Array) -> tuple[Array, Array, Fit]:
+        """The same, and what `Readouts` needs at these weights."""
+        shape = (len(W), *((self.task.n_examples, self.width)[:: 1 if self.wide else -1]))
+        fit = Fit(np.empty(shape), np.empty((len(W), self.task.n_examples)), np.empty(shape))
+        return *self._collapsed(W, fit), fit
+
+    def _collapsed(self, W: Array, kept: tuple[Array, ...]) -> tuple[Array, Array]:
         log_likelihood, gradient = np.empty(len(W)), np.empty(W.shape)
         X = self._scaled_inputs
         for part in self._groups(len(W)):
             h = self.preactivations(W[part]) if self.wide else np.matmul(W[part], X.T)
             A = self.activation(h)
             log_likelihood[part], alpha, solved = self.fit(A)
+            for whole, of_part in zip(kept, (A, alpha, solved), strict=False):
+                whole[part] = of_part
             # c dL/dΦ = α αᵀΦ - (T + K̂)⁻¹Φ, its negative here
             if self.wide:
                 solved -= alpha[:, :, None] * np.matmul(alpha[:, None, :], A)
@@ -105,7 +117,10 @@ class NetworkLikelihood:
 
     def readouts(self, Phi: Array) -> Readouts:
         """The Gaussian law of the readouts given the features ``Phi`` (..., P, N1)."""
-        return Readouts(self, Phi)
+        chains = Phi.reshape(-1, *Phi.shape[-2:])
+        A = chains if self.wide else chains.swapaxes(1, 2)
+        _, alpha, solved = self.fit(A)
+        return Readouts(self, Fit(A, alpha, solved), Phi.shape[:-2])
 
     @cached_property
     def _scaled_inputs(self) -> Array:
@@ -131,7 +146,7 @@ class NetworkLikelihood:
             # To BLAS a row-ordered matrix is its transpose. Solves from the right are the fastest.
             columns = by_rows.T
             M = dsyrk(1.0, columns, trans=True, lower=True)
-            M.flat[:: rows + 1] += c * T
+            M.T.reshape(-1)[:: rows + 1] += c * T
             L, info = dpotrf(M, lower=True, clean=False, overwrite_a=True)
             diagonal[i] = L.diagonal() if info == 0 else np.nan
             if self.wide:
@@ -146,6 +161,17 @@ class NetworkLikelihood:
         return -0.5 * (log_det + alpha @ y + P * np.log(2 * np.pi)), alpha, solved
 
 
+class Fit(NamedTuple):
+    """Of C chains: features, α = (T + K̂)⁻¹y (C, P), and (T + K̂)⁻¹Φ.
+
+    Features and the last are of shape (C, P, N1) if the network is wide, else (C, N1, P).
+    """
+
+    features: Array
+    alpha: Array
+    solved: Array
+
+
 class Readouts:
     """Readouts given the hidden weights: v ~ N(v̄, Cov), every average of them analytic.
 
@@ -153,31 +179,32 @@ class Readouts:
     chains, and averages of shape (...).
     """
 
-    def __init__(self, network: NetworkLikelihood, Phi: Array) -> None:
-        self.network, self.Phi = network, Phi
+    def __init__(
+        self, network: NetworkLikelihood, fit: Fit, shape: tuple[int, ...] | None = None
+    ) -> None:
+        self.network = network
         self.scale = network.readout_precision * network.width
-        chains = Phi.reshape(-1, *Phi.shape[-2:])
-        _, alpha, solved = network.fit(chains if network.wide else chains.swapaxes(1, 2))
-        self.alpha = alpha.reshape(Phi.shape[:-1])
-        self.solved = (solved if network.wide else solved.swapaxes(1, 2)).reshape(Phi.shape)
-        self.mean = np.matmul(self.alpha[..., None, :], Phi)[..., 0, :] / (
+        shape = fit.alpha.shape[:1] if shape is None else shape
+        Phi, solved = (x if network.wide else x.swapaxes(1, 2) for x in (fit.features, fit.solved))
+        self.Phi, self.solved = (x.reshape(*shape, *x.shape[1:]) for x in (Phi, solved))
+        self.alpha = fit.alpha.reshape(*shape, -1)
+        self.mean = np.matmul(self.alpha[..., None, :], self.Phi)[..., 0, :] / (
             network.readout_precision * np.sqrt(network.width)
         )
-
-    def _shrunk(self) -> Array:
-        """Tr K̂(T + K̂)⁻¹."""
-        return np.einsum("...ij,...ij->...", self.Phi, self.solved) / self.scale
+        # Tr K̂(T + K̂)⁻¹
+        of_chains = np.einsum("cij,cij->c", fit.features, fit.solved) / self.scale
+        self.shrunk = of_chains.reshape(shape)
 
     def order_parameter(self) -> Array:
         """(λ1/N1) ⟨‖v‖²⟩."""
         of_mean = self.network.readout_precision * (self.mean**2).sum(-1)
-        return (of_mean + self.network.width - self._shrunk()) / self.network.width
+        return (of_mean + self.network.width - self.shrunk) / self.network.width
 
     def train_error(self) -> Array:
         """⟨(y - f)²⟩ averaged over the training examples: y - f̄ = T α, and the spread of f."""
         T, P = self.network.temperature, self.alpha.shape[-1]
         # Var f = K̂ - K̂(T + K̂)⁻¹K̂ = T K̂(T + K̂)⁻¹
-        return (T**2 * (self.alpha**2).sum(-1) + T * self._shrunk()) / P
+        return (T**2 * (self.alpha**2).sum(-1) + T * self.shrunk) / P
 
     def predict(self, Phi_0: Array) -> tuple[Array, Array]:
         """Mean and variance (..., n) of f given W, at features ``Phi_0`` (..., n, N1)."""

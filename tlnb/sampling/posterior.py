@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlnb._renamed import renamed_arguments
 from tlnb.data.task import Task, check_task
-from tlnb.kernels import Activation
-from tlnb.priors import Priors
+from tlnb.priors import OneTaskOptions, Priors, check_options
 from tlnb.sampling.chains import check_plan, run_chains
 from tlnb.sampling.density import WhitenedPosterior, likelihood_of
+from tlnb.sampling.hmc import State
 from tlnb.sampling.records import as_dataset
 from tlnb.validation import check_choice, check_count, check_positive, check_rng
 
@@ -35,10 +35,6 @@ def sample_posterior(
     task: Task,
     *,
     width: int,
-    activation: str | Activation = "erf",
-    temperature: float = 0.01,
-    weight_precision: float = 1.0,
-    readout_precision: float = 1.0,
     test: Task | None = None,
     sampler: str = "collapsed-hmc",
     chains: int = 4,
@@ -50,6 +46,7 @@ def sample_posterior(
     weights: bool = False,
     rng: int | np.random.Generator = 0,
     progress: bool = True,
+    **priors: Unpack[OneTaskOptions],
 ) -> Dataset:
     """Draw networks from the posterior of one task.
 
@@ -59,8 +56,6 @@ def sample_posterior(
         Inputs (P, N0) and labels (P,).
     width : int
         N1 ≥ 1.
-    activation, temperature, weight_precision, readout_precision
-        σ with a derivative, T, λ0 and λ1.
     test : Task, optional
         Inputs and labels that predictions and test errors are for.
     sampler : {"collapsed-hmc", "hmc", "langevin"}
@@ -72,7 +67,9 @@ def sample_posterior(
         in ``thin`` is kept.
     step_size : float, optional
         Fixes ε in whitened coordinates; otherwise it is adapted in warm-up to an acceptance of 0.8
-        (for Langevin, to that its step would have if it were adjusted).
+        (for Langevin, to that its step would have if it were adjusted). In a warm-up of 100 steps
+        or more HMC learns the length of its trajectories too, and the step that goes with it: see
+        `tlnb.sampling.adaptation.Trajectory`.
     tempering : sequence of float
         Increasing temperatures above T at which further chains run, as many as at T. After each
         step chains at neighbouring temperatures may exchange their positions, which leaves every
@@ -82,6 +79,9 @@ def sample_posterior(
         Keep the hidden weights, so that the networks can be sources of `sample_transfer`.
     rng : int or Generator
         Of all random numbers; the same integer gives the same draws.
+    **priors
+        activation, temperature, weight_precision, readout_precision or richness: see
+        `tlnb.priors.Priors`. The activation needs a derivative.
 
     Returns
     -------
@@ -89,8 +89,9 @@ def sample_posterior(
         order_parameter, train_error and, given a test task, prediction, prediction_variance and
         test_error (over chain and draw: the mean over test points). With the readouts integrated
         out all are averages over them given the hidden weights. With ``weights`` hidden_weights
-        over (chain, draw, unit, feature). Attributes: acceptance, divergences, step_size, the
-        parameters and, with tempering, exchange: the accepted fraction of swaps by neighbours.
+        over (chain, draw, unit, feature). Attributes: acceptance, divergences, step_size,
+        trajectory (the longest, in whitened coordinates), the parameters and, with tempering,
+        exchange: the accepted fraction of swaps by neighbours.
 
     Raises
     ------
@@ -99,33 +100,35 @@ def sample_posterior(
     SamplingError
         If the posterior is not finite; the last finite positions are in its ``state``.
     """
-    priors = Priors(activation, temperature, weight_precision, readout_precision)
+    check_options("sample_posterior", priors, OneTaskOptions)
+    width = check_count("width", width)
+    given = Priors(**priors).at_width(width)
     check_choice("sampler", sampler, SAMPLERS)
     plan = check_plan(draws, warmup, thin, step_size)
-    chains, width = check_count("chains", chains), check_count("width", width)
+    chains = check_count("chains", chains)
     if test is not None:
         check_task("test", test, task.n_features)
     hotter = [check_positive("tempering", T) for T in np.ravel(tempering).tolist()]
-    temperatures = [priors.temperature, *hotter]
+    temperatures = [given.temperature, *hotter]
     if (np.diff(temperatures) <= 0).any():
-        raise ValueError(f"tempering must increase from T = {temperature}, got {tempering!r}")
+        raise ValueError(f"tempering must increase from T = {given.temperature}, got {tempering!r}")
     rng = check_rng("rng", rng)
-    network = likelihood_of(task, priors, width)
-    collapsed, spread = sampler == "collapsed-hmc", priors.weight_precision**-0.5
+    network = likelihood_of(task, given, width)
+    collapsed, spread = sampler == "collapsed-hmc", given.weight_precision**-0.5
     targets = [
         WhitenedPosterior(replace(network, temperature=T), 0.0, spread, collapsed)
         for T in temperatures
     ]
     shape = (len(targets), chains, width, task.n_features + (not collapsed))
 
-    def record(position: Array) -> dict[str, Array]:
-        row = targets[0].measure(position, test)
+    def record(state: State) -> dict[str, Array]:
+        row = targets[0].measure(state.position, test, state.details)
         del row["readout"]
-        return row | ({"hidden_weights": targets[0].split(position)[0]} if weights else {})
+        return row | ({"hidden_weights": targets[0].split(state.position)[0]} if weights else {})
 
     positions = rng.standard_normal(shape)
     run = run_chains(targets, sampler, positions, plan, rng, record, progress, "networks")
     attributes: dict[str, Any] = {"sampler": sampler}
     if len(targets) > 1:
         attributes |= {"tempering": np.array(hotter), "exchange": run.exchange}
-    return as_dataset(run.records, ("chain", "draw"), run, priors, width, **attributes)
+    return as_dataset(run.records, ("chain", "draw"), run, given, width, **attributes)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 Array = NDArray[np.float64]
+HOW_MOVED = ("step_size", "trajectory", "acceptance", "divergences")
 EXTRA = {"prediction": ("test",), "prediction_variance": ("test",)}
 EXTRA |= {"hidden_weights": ("unit", "feature"), "weights": ("weight",)}
 
@@ -32,6 +33,6 @@ def as_dataset(
     attributes |= {"width": width, "activation": priors.activation.name}
     for name in ("temperature", "weight_precision", "readout_precision"):
         attributes[name] = getattr(priors, name)
-    for name in ("acceptance", "divergences", "step_size"):
+    for name in HOW_MOVED:
         attributes[name] = getattr(run, name)
     return xr.Dataset({name: of(name, x) for name, x in records.items()}, attrs=attributes)

@@ -7,19 +7,22 @@ hidden weights is averaged analytically.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlnb._renamed import renamed_arguments
 from tlnb.data.task import Task, check_task
-from tlnb.priors import Priors, weight_covariances
+from tlnb.networks.two_layer import TwoLayerNetwork, check_network
+from tlnb.priors import PriorOptions, Priors, weight_covariances
 from tlnb.sampling.chains import Run, check_plan, run_chains
 from tlnb.sampling.density import WhitenedPosterior, likelihood_of
+from tlnb.sampling.hmc import State
 from tlnb.sampling.likelihood import NetworkLikelihood
 from tlnb.sampling.posterior import sample_posterior
-from tlnb.sampling.records import as_dataset
+from tlnb.sampling.records import HOW_MOVED, as_dataset
 from tlnb.validation import check_count, check_nonnegative, check_rng
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ def sample_transfer(
     *,
     width: int,
     coupling: float,
-    sources: int | Dataset = 50,
+    sources: int | Dataset | Sequence[TwoLayerNetwork] = 50,
     test: Task | None = None,
     chains: int = 2,
     draws: int = 100,
@@ -45,7 +48,7 @@ def sample_transfer(
     source_thin: int = 5,
     rng: int | np.random.Generator = 0,
     progress: bool = True,
-    **priors: Any,
+    **priors: Unpack[PriorOptions],
 ) -> Dataset:
     """Draw source networks, and around each of them, quenched, coupled target networks.
 
@@ -56,10 +59,11 @@ def sample_transfer(
         N1 ≥ 1 of all networks.
     coupling : float
         γ from 0 to ``numpy.inf``; at infinity the hidden weights are the source's.
-    sources : int or Dataset
+    sources : int, Dataset or sequence of TwoLayerNetwork
         Number of quenched sources, taken from ``source_chains`` chains of the source's posterior,
         one in ``source_thin`` steps; or the networks that ``sample_posterior(source, weights=True,
-        ...)`` drew: the same for many couplings, from chains judged before.
+        ...)`` drew: the same for many couplings, from chains judged before; or networks however
+        they came about, trained ones among them, whose readouts are taken as they are.
     chains : int
         Target chains around each source, at least 2: neighbours are two replicas.
     draws, warmup, thin, progress
@@ -68,7 +72,7 @@ def sample_transfer(
         Of all random numbers. An integer seeds a stream of its own: `sample_posterior` with the
         same one shares none of them.
     **priors
-        As in `tlnb.theory.transfer.solve`.
+        Of source and target, as in `tlnb.priors.Priors`.
 
     Returns
     -------
@@ -82,61 +86,68 @@ def sample_transfer(
     ValueError, TypeError, SamplingError
         As `sample_posterior` does.
     """
-    priors = Priors(**priors)
     coupling = check_nonnegative("coupling", coupling, allow_infinite=True)
     plan = check_plan(draws, warmup, thin, None)
     width, chains = check_count("width", width), check_count("chains", chains, 2)
+    given = Priors.of("sample_transfer", priors).at_width(width)
     check_task("target", target, check_task("source", source).n_features)
     if test is not None:
         check_task("test", test, target.n_features)
     rng = check_rng("rng", rng, purpose="transfer")
     of_source = {
-        "temperature": priors.source_temperature,
-        "weight_precision": priors.source_weight_precision,
-        "readout_precision": priors.source_readout_precision,
+        "temperature": given.source_temperature,
+        "weight_precision": given.source_weight_precision,
+        "readout_precision": given.source_readout_precision,
     }
     if isinstance(sources, (int, np.integer)):
         S = check_count("sources", sources, 2)
         source_chains = min(check_count("source_chains", source_chains), S)
         source_thin = check_count("source_thin", source_thin)
         drawn = sample_posterior(
-            source, width=width, activation=priors.activation, **of_source, chains=source_chains,
+            source, width=width, activation=given.activation, **of_source, chains=source_chains,
             draws=-(-S // source_chains), warmup=warmup, thin=source_thin, weights=True, rng=rng,
             progress=progress,
         )  # fmt: skip
     else:
         S, drawn = None, sources
-    W, v_s, Q_s = (x[:S] for x in _quenched(drawn, source, priors, width, of_source))
+    if isinstance(drawn, Sequence):
+        W, v_s, Q_s = _of_networks(drawn, given, width, source.n_features)
+        moved, independent = dict.fromkeys(HOW_MOVED, 0.0), len(drawn)
+    else:
+        W, v_s, Q_s = (x[:S] for x in _quenched(drawn, source, given, width, of_source))
+        moved, independent = drawn.attrs, drawn.sizes["chain"]
     S = check_count("sources", len(W), 2)
 
     c_s, c_st, c_t, c_tt = weight_covariances(
         coupling,
-        source_weight_precision=priors.source_weight_precision,
-        target_weight_precision=priors.weight_precision,
-        scheme=priors.coupling_scheme,
+        source_weight_precision=given.source_weight_precision,
+        target_weight_precision=given.weight_precision,
+        scheme=given.coupling_scheme,
     )
     frozen = np.isinf(coupling)
     copies = 1 if frozen else chains
     centre = np.repeat(c_st / c_s * W, copies, axis=0)
-    network = likelihood_of(target, priors, width)
+    network = likelihood_of(target, given, width)
     around = WhitenedPosterior(network, centre, np.sqrt(max(c_t - c_tt, 0.0)), True)
-    cross = np.sqrt(priors.source_readout_precision * priors.readout_precision) / width
+    cross = np.sqrt(given.source_readout_precision * given.readout_precision) / width
 
-    def record(position: Array) -> dict[str, Array]:
-        row = around.measure(position, test)
+    def record(state: State) -> dict[str, Array]:
+        row = around.measure(state.position, test, state.details)
         v = row.pop("readout").reshape(S, copies, width)
         row = {name: x.reshape(S, copies, *x.shape[1:]) for name, x in row.items()}
         row["Q_t"] = row.pop("order_parameter")
         row["Q_st"] = cross * np.einsum("sci,si->sc", v, v_s)
         # Given the hidden weights two replicas' readouts are independent.
         partner = np.roll(v, 1, axis=1)
-        row["Q_tt"] = priors.readout_precision / width * np.einsum("sci,sci->sc", v, partner)
+        row["Q_tt"] = given.readout_precision / width * np.einsum("sci,sci->sc", v, partner)
         return {name: x.reshape(-1, *x.shape[2:]) for name, x in row.items()}
 
     if frozen:
-        records = {name: x[:, None] for name, x in record(np.zeros_like(centre)).items()}
-        moved = (drawn.attrs[name] for name in ("step_size", "acceptance", "divergences"))
-        run = Run(records, *moved, np.empty(0))
+        records = {
+            name: x[:, None]
+            for name, x in record(State(np.zeros_like(centre), *[np.empty(0)] * 2)).items()
+        }
+        run = Run(records, *(moved.get(name, 0) for name in HOW_MOVED), np.empty(0))
     else:
         positions = rng.standard_normal((1, *centre.shape))
         run = run_chains(
@@ -144,16 +155,38 @@ def sample_transfer(
         )
     records = {name: x.reshape(S, copies, *x.shape[1:]) for name, x in run.records.items()}
     records["Q_s"] = Q_s
-    attributes = {"coupling": coupling, "coupling_scheme": priors.coupling_scheme}
+    attributes = {"coupling": coupling, "coupling_scheme": given.coupling_scheme}
     attributes |= {f"source_{name}": value for name, value in of_source.items()}
-    attributes["source_chains"] = drawn.sizes["chain"]
+    attributes["source_chains"] = independent
     if test is not None:
         attributes["test_labels"] = test.y
-    return as_dataset(records, ("source", "chain", "draw"), run, priors, width, **attributes)
+    return as_dataset(records, ("source", "chain", "draw"), run, given, width, **attributes)
+
+
+def _of_networks(
+    networks: Sequence[TwoLayerNetwork], priors: Priors, width: int, n_features: int
+) -> tuple[Array, Array, Array]:
+    """Hidden weights, readouts and Q_s of networks that are given."""
+    check_count("sources", len(networks), 2)
+    for network in networks:
+        found = check_network("sources", network)
+        if found.first_layer.shape != (width, n_features) or found.feature_mean.any():
+            raise ValueError(
+                f"sources must be networks of {width} units on {n_features} inputs, not centred, "
+                f"got one with weights of shape {found.first_layer.shape}"
+            )
+        if found.activation != priors.activation:
+            raise ValueError(
+                f"sources must have the activation {priors.activation.name!r}, got "
+                f"{found.activation.name!r}"
+            )
+    W = np.stack([network.first_layer for network in networks])
+    v = np.stack([network.readout for network in networks])
+    return W, v, priors.source_readout_precision / width * (v**2).sum(1)
 
 
 def _quenched(
-    drawn: Dataset, source: Task, priors: Priors, width: int, given: dict[str, float]
+    drawn: Dataset, source: Task, priors: Priors, width: int, of_source: dict[str, float]
 ) -> tuple[Array, Array, Array]:
     """Hidden weights (S, N1, N0), mean readouts (S, N1) and Q_s (S,) of networks drawn.
 
@@ -166,14 +199,14 @@ def _quenched(
     if not {"chain", "draw"} <= set(drawn.dims):
         raise ValueError(f"{rule}a Dataset over {tuple(drawn.dims)}")
     expected = {"width": width, "activation": priors.activation.name, "sampler": "collapsed-hmc"}
-    expected |= given
+    expected |= of_source
     found = {name: drawn.attrs.get(name) for name in expected}
     if found != expected:
         raise ValueError(f"{rule}{found}")
     W = drawn.hidden_weights.transpose("draw", "chain", ...).values
     W = W.reshape(-1, *W.shape[2:])
     network = NetworkLikelihood(
-        source, priors.activation, width, given["temperature"], given["readout_precision"]
+        source, priors.activation, width, of_source["temperature"], of_source["readout_precision"]
     )
     readouts = network.readouts(network.features(W)) if W.shape[2] == source.n_features else None
     Q_s = drawn.order_parameter.transpose("draw", "chain").values.ravel()

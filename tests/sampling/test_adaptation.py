@@ -1,0 +1,84 @@
+"""What is learnt in warm-up: lengths against the best of a grid, on targets known exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tlnb.sampling.adaptation import ANGLES, SCALES, SHORTEST, Trajectory, jittered
+from tlnb.sampling.hmc import hmc, init, number_of_steps
+
+
+def of_precision(precision):
+    """L such that every coordinate is N(0, 1/precision)."""
+
+    def log_likelihood(position):
+        pull = (precision - 1) * position
+        return -0.5 * (pull * position).reshape(len(position), -1).sum(1), -pull
+
+    return log_likelihood
+
+
+def learn(log_likelihood, start, step, *, moves=180, seed=0, **given):
+    rng, state = np.random.default_rng(seed), init(start, log_likelihood)
+    learnt = Trajectory(step, **given)
+    for _ in range(moves):
+        size, longest = learnt.propose()
+        angle = jittered(longest, rng)
+        moved, info = hmc(state, log_likelihood, rng, step=size, angle=angle)
+        gradients = number_of_steps(angle, size)
+        learnt.update(state.position, info.proposal, info.acceptance, gradients)
+        state = moved
+    return learnt
+
+
+@pytest.mark.parametrize("precision", [1.0, 2.0, 4.0])
+def test_a_quarter_of_a_period_is_found(precision):
+    """Squares of a Gaussian coordinate are forgotten there, and not before or later."""
+    start = np.random.default_rng(1).standard_normal((6, 300)) / np.sqrt(precision)
+    learnt = learn(of_precision(precision), start, 0.02, fixed_step=True)
+    step, longest = learnt.best
+    # Mean forgetting of jittered lengths for each step that they take, exactly.
+    share = np.linspace(SHORTEST, 1, 2001)
+    forgets = [(np.sin(np.sqrt(precision) * share * angle) ** 2).mean() for angle in ANGLES]
+    cost = [np.ceil(share * angle / 0.02).mean() + 1 for angle in ANGLES]
+    rates = np.divide(forgets, cost)
+    assert step == 0.02 and rates[ANGLES.index(longest)] > 0.97 * rates.max()
+    found = learnt.change / learnt.cost
+    np.testing.assert_allclose(found / found.max(), rates / rates.max(), atol=0.06)
+
+
+def test_what_is_kept_forgets_nearly_the_most_for_its_gradients():
+    """Stiff and soft directions: against long runs of every candidate."""
+    precisions = np.repeat([1.0, 3.0, 30.0], [40, 20, 3])
+    target, rng = of_precision(precisions), np.random.default_rng(2)
+    start = rng.standard_normal((40, len(precisions))) / np.sqrt(precisions)
+    learnt = learn(target, start, 0.3, moves=126)
+    rates = []
+    for step, longest in learnt.candidates:
+        change, cost = 0.0, 0
+        for _ in range(30):
+            angle = jittered(longest, rng)
+            state = init(start, target)
+            moved, _ = hmc(state, target, rng, step=step, angle=angle)
+            change += ((moved.position**2 - start**2) ** 2).mean()
+            cost += number_of_steps(angle, step) + 1
+        rates.append(change / cost)
+    assert len(rates) == len(SCALES) * len(ANGLES)
+    assert rates[learnt.candidates.index(learnt.best)] > 0.85 * max(rates)
+    assert min(rates) < 0.7 * max(rates)  # it matters
+
+
+def test_proposals_that_diverge_count_for_nothing():
+    learnt = Trajectory(0.1)
+    learnt.propose()
+    proposal = np.array([[np.inf, np.nan], [1.0, 3.0]])
+    learnt.update(np.ones((2, 2)), proposal, np.array([0.0, 0.5]), 3)
+    assert learnt.change.sum() == pytest.approx((0.0 + 0.5 * 64 / 2) / 2)
+    assert learnt.cost.sum() == 4
+
+
+def test_lengths_are_jittered_within_their_bounds():
+    rng = np.random.default_rng(0)
+    lengths = [jittered(2.0, rng) for _ in range(500)]
+    assert min(lengths) >= 2 * SHORTEST and max(lengths) <= 2 and np.std(lengths) > 0.1
