@@ -151,8 +151,8 @@ MUTANTS = [
     Mutant(
         "spread of the readouts around their mean",
         LIKELIHOOD,
-        "(of_mean + self.network.width - self._shrunk())",
-        "(of_mean + self.network.width - 0.8 * self._shrunk())",
+        "(of_mean + self.network.width - self.shrunk)",
+        "(of_mean + self.network.width - 0.8 * self.shrunk)",
         "sampling/test_likelihood.py",
         "04_sampling_the_posterior",
     ),
@@ -191,8 +191,8 @@ MUTANTS = [
     Mutant(
         "factor of the overlap with the source",
         DRAWN,
-        "np.sqrt(priors.source_readout_precision * priors.readout_precision) / width",
-        "0.9 * np.sqrt(priors.source_readout_precision * priors.readout_precision) / width",
+        "np.sqrt(given.source_readout_precision * given.readout_precision) / width",
+        "0.9 * np.sqrt(given.source_readout_precision * given.readout_precision) / width",
         "sampling/test_transfer.py",
         "07_theory_meets_simulation",
     ),
