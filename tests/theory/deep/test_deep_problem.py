@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,40 @@ def test_one_layer_is_the_theory_of_chapter_05(activation, priors):
         pairs = zip(other.predict(test.X, test.y), one.predict(test.X, test.y), strict=True)
         for ours, theirs in pairs:
             np.testing.assert_allclose(ours, theirs, atol=1e-10)
+        pairs = zip(other.leave_one_out(), one.leave_one_out(), strict=True)
+        for ours, theirs in pairs:
+            np.testing.assert_allclose(ours, theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("couplings", [0.0, (2.0, 9.0), (np.inf, 0.0)])
+def test_leaving_one_out_is_leaving_one_out(couplings):
+    """The predictor without one example, overlaps held, by the same code on smaller blocks."""
+    source, target, _ = deterministic()
+    problem = deep.DeepTransferProblem(source, target, depth=2, **UNEQUAL)
+    found = problem.solve(widths=(20, 15), couplings=couplings)
+    closed = found.leave_one_out()
+    for mu in (0, 5):
+        kept = np.arange(8) != mu
+        rest = Task(target.X[kept], target.y[kept])
+        held = problem.with_target(rest)
+        if couplings == 0:
+            overlaps = found._predictor.R
+            one = deep.DeepOneTaskProblem(
+                rest,
+                problem.alone((0.0, 0.0)).priors,
+                depth=2,
+                variances=problem.alone((0.0, 0.0)).process.variances,
+            )
+            left = replace(one.solve(widths=(20, 15)), R=overlaps)
+        else:
+            at = problem.capped(tuple(map(float, couplings)), np.inf)
+            z, widths = found._predictor.z, (20.0, 15.0)
+            left = type(found._predictor).at(held, widths, at, z, held.blocks(widths, at))
+            left = replace(found, _problem=held, _predictor=left)
+        outcome = left.predict(target.X[[mu]], target.y[[mu]])
+        assert closed.residual[mu] == pytest.approx(target.y[mu] - outcome.mean[0], abs=1e-9)
+        assert closed.total_variance[mu] == pytest.approx(outcome.total_variance[0], abs=1e-9)
+        assert closed.source_variance[mu] == pytest.approx(outcome.source_variance[0], abs=1e-9)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])

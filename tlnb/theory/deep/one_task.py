@@ -20,6 +20,7 @@ from tlnb.priors import OneTaskOptions, Priors, check_options
 from tlnb.theory.deep.nested import Layers, nested_kernel, through_layers
 from tlnb.theory.deep.source import SourceSaddle, source_saddle
 from tlnb.theory.factors import Eigenbasis
+from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
 from tlnb.theory.prediction import Prediction, concatenate, prediction
 from tlnb.validation import check_count, check_inputs, check_labels, check_width
 
@@ -102,6 +103,15 @@ class DeepSolution:
     _factor: Eigenbasis = field(repr=False)
     _projections: Array = field(repr=False)
     _process: DeepProcess = field(repr=False)
+
+    def leave_one_out(self) -> LeaveOneOut:
+        """What the network would say of each training example had it not seen it.
+
+        The factors Q_l are held and no refit is needed: see `tlnb.theory.leave_one_out`.
+        """
+        factor = self._factor.shifted(self.R / self._precision, self.temperature)
+        solved = factor.from_projections(self._projections)
+        return leave_one_out(solved, factor.inverse_diagonal(), 0.0, self.temperature)
 
     def predict(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
         """Mean and variance of the output at inputs ``X`` (n, N0), errors given labels ``y`` (n,).

@@ -19,6 +19,7 @@ from tlnb.theory.deep.action import Blocks, deep_action, delta
 from tlnb.theory.deep.couplings import Couplings, Inputs
 from tlnb.theory.deep.one_task import DeepSolution
 from tlnb.theory.factors import Cholesky
+from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
 from tlnb.theory.prediction import Prediction, concatenate, prediction
 from tlnb.validation import check_couplings, check_inputs, check_labels
 
@@ -44,6 +45,7 @@ class _Predictor:
     noise_s: Array  # G_s in its eigenbasis
     V: Array  # UᵀK_st
     factor: Cholesky  # of Δ
+    temperature: float
     E: Array
     Wr: Array
 
@@ -63,7 +65,14 @@ class _Predictor:
         held = problem.chain(widths, couplings)[1]
         V = problem.train_kernels(couplings).V / held[1]
         noise_s = problem.source_noise(widths)
-        return cls(problem, couplings, z, held, noise_s, V, factor, E, Wr)
+        T = blocks.temperature
+        return cls(problem, couplings, z, held, noise_s, V, factor, T, E, Wr)
+
+    def leave_one_out(self) -> LeaveOneOut:
+        """The closed form of `tlnb.theory.leave_one_out`, from the factor of Δ."""
+        W = self.factor.solve(np.eye(len(self.Wr)))
+        spread = np.einsum("ij,ij->j", W, self.E @ W)
+        return leave_one_out(self.Wr, np.diagonal(W), spread, self.temperature)
 
     def __call__(self, inputs: Inputs, y: Array | None) -> Prediction:
         (D, x, o), held = self.z[:, 0], self.held
@@ -131,6 +140,13 @@ class DeepTransferSolution:
     def Q_tt(self) -> float:
         """(λ1/N_L)⟨v_t·v_t'⟩ between two targets around one source."""
         return float(self.overlaps[-1, 3])
+
+    def leave_one_out(self) -> LeaveOneOut:
+        """What the target would say of each training example had it not seen it.
+
+        Overlaps are held and no refit is needed: see `tlnb.theory.leave_one_out`.
+        """
+        return self._predictor.leave_one_out()
 
     def predict(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
         """Mean and variances of the output at inputs ``X`` (n, N0), errors given labels ``y`` (n,).
