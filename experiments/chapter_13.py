@@ -14,12 +14,12 @@ import numpy as np
 from experiments.sweep import Sweep
 from tlnb import CorrelatedHiddenManifold, Task
 from tlnb.networks import (
-    PROTOCOLS,
     TwoLayerNetwork,
     compare_protocols,
     train_readout,
     train_two_layer,
 )
+from tlnb.networks.protocols import PROTOCOLS
 from tlnb.theory import glm
 from tlnb.theory.readout.equivalence import (
     analytic_covariates,

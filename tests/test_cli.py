@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,11 +16,14 @@ import pandas as pd
 import pytest
 
 from tlnb import cli
+from tlnb.data.tables import LabelledData, class_tasks
 from tlnb.data.task import Task
 from tlnb.errors import ConvergenceError
 from tlnb.gain import transfer_gain
+from tlnb.gain.data import _matched
 
-FAST = ["--splits", "2", "--couplings", "0,1,inf", "--width", "30"]
+FAST = ["--couplings", "0,1,inf", "--width", "30", "--temperature", "0.01,0.1"]
+FAST += ["--richness", "0.1,1"]
 
 
 def arrays(n, seed, n_test=0):
@@ -63,21 +67,28 @@ def test_files_in_table_and_files_out(files, tmp_path, capsys):
         Task(t["X_test"] / size, t["y_test"]),
         width=30,
         couplings=(0, 1, np.inf),
-        splits=2,
+        temperatures=(0.01, 0.1),
+        richness=(0.1, 1),
     )
     assert f"divided by {size:.4g}" in out and f"verdict: {gain.verdict} ({gain.reason})" in out
-    for value in (*gain.curve.test_error, *gain.comparisons.gain, gain.chosen_error):
+    assert f"\n{gain.action}\n" in out and "regret of the choice" in out
+    for value in (*gain.curve.test_error, *gain.opponents.gain, gain.test_error):
         assert f"{value:.4f}" in out
     close = {"rtol": 1e-9, "atol": 1e-12}
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "c.csv"), gain.curve, **close)
     content = json.loads((tmp_path / "j.json").read_text(), parse_constant=pytest.fail)
     assert content.keys() == vars(gain).keys()
-    for name, table in vars(gain).items():
-        if isinstance(table, pd.DataFrame):
-            read = pd.DataFrame(content[name]).replace("inf", np.inf).astype(table.dtypes)
-            pd.testing.assert_frame_equal(read, table, **close)
-        else:
-            assert content[name] == pytest.approx(table)
+    assert content["verdict"] == gain.verdict and content["trained"] is None
+    assert content["test_error"] == pytest.approx(gain.test_error)
+    assert content["classification_error"] == pytest.approx(gain.classification_error)
+    chosen = {k: np.inf if v == "inf" else v for k, v in content["chosen"].items()}
+    assert chosen == pytest.approx(gain.chosen)
+    for row in gain.opponents.to_dict("records"):
+        mine = content["opponents"][row["opponent"]]
+        assert mine["test_error"] == pytest.approx(row["test_error"])
+        assert mine["classification_error"] == pytest.approx(row["classification_error"])
+    candidates = pd.DataFrame(content["candidates"]).replace("inf", np.inf)
+    pd.testing.assert_frame_equal(candidates.astype(gain.candidates.dtypes), gain.candidates)
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "c.csv", "f.png", "j.json", "s.npz", "t.npz"
@@ -99,13 +110,14 @@ def test_scaling_can_be_refused_and_is_undone_by_it(files, tmp_path, capsys):
         np.savez(name, **{k: v / size if "X" in k else v for k, v in content.items()})
     _, plain, _ = run(capsys, *files, *FAST, "--no-scale")
     assert "inputs as they are" in plain
-    assert plain[plain.index("gains") :] == scaled[scaled.index("gains") :]
+    start = "at each coupling"
+    assert plain[plain.index(start) :] == scaled[scaled.index(start) :]
 
 
 def test_without_a_test_set_the_target_is_split(files, tmp_path, capsys):
     np.savez(tmp_path / "t.npz", **arrays(15, 1))
     _, out, _ = run(capsys, *files, *FAST)
-    assert "2 random splits: 12 to train, 3 to test" in out
+    assert "at 15 left-out examples: test error" in out and "regret" not in out
 
 
 def test_digits_in_a_process_of_its_own():
@@ -120,13 +132,100 @@ def test_digits_in_a_process_of_its_own():
 
 def test_digits_of_single_classes_are_as_many_as_there_are(capsys):
     _, out, err = run(capsys, "--digits", "3|8", "3 | 5, 8", *FAST)
-    assert "source 3|8: 150 examples" in out and "32 to train, 150 to test" in out and not err
+    assert "source 3|8: 150 examples" in out and "at 150 test examples" in out and not err
+
+
+def test_tables_and_arrays_are_read_like_archives(files, tmp_path, capsys):
+    _, expected, _ = run(capsys, *files, *FAST)
+    s, t = (dict(np.load(name)) for name in files[1::2])
+    for kind, content in (("s", s), ("t", t)):
+        np.save(tmp_path / f"{kind}X.npy", content["X"])
+        np.save(tmp_path / f"{kind}y.npy", content["y"])
+        table = pd.DataFrame(content["X"]).assign(label=content["y"]).rename(columns=str)
+        table.to_csv(tmp_path / f"{kind}.csv", index=False)
+    held = pd.DataFrame(t["X_test"]).assign(label=t["y_test"]).rename(columns=str)
+    held.to_parquet(tmp_path / "held.parquet")
+    np.save(tmp_path / "hX.npy", t["X_test"])
+    np.save(tmp_path / "hy.npy", t["y_test"])
+    place = {name: tmp_path / name for name in ("s.csv", "t.csv", "held.parquet")}
+    pairs = [[tmp_path / f"{kind}{a}.npy" for a in "Xy"] for kind in "sth"]
+    start = "at each coupling"
+    for source, target, test in (map(lambda x: [x], place.values()), pairs):
+        given = ["--source", *source, "--target", *target, "--test", *test]
+        code, out, err = run(capsys, *given, *FAST)
+        assert (code, err) == (0, "")
+        assert out[out.index(start) :] == expected[expected.index(start) :]
+
+
+def test_more_than_two_classes(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    centres = 3 * rng.standard_normal((4, 6))
+    for name, n, classes in (("s", 60, [0, 1, 2, 3]), ("t", 24, [3, 1, 2])):
+        y = np.array(classes)[np.arange(n) % len(classes)]
+        X = centres[y] + rng.standard_normal((n, 6))
+        np.savez(tmp_path / f"{name}.npz", X=X, y=y, X_test=X + 0.1, y_test=y)
+    given = ["--source", tmp_path / "s.npz", "--target", tmp_path / "t.npz", *FAST]
+    code, out, err = run(capsys, *given, "--json", tmp_path / "j.json")
+    assert (code, err) == (0, "")
+    assert "source: 4 classes: 0, 1, 2, 3" in out and "target: 3 classes: 1, 2, 3" in out
+    found = json.loads((tmp_path / "j.json").read_text())
+    assert found["classes"] == 3 and found["classification_error"] < 0.1
+    np.savez(tmp_path / "t.npz", X=np.eye(6), y=np.arange(6))
+    message = "y must hold fewer classes than examples, got 6 classes in 6 examples"
+    assert message in refused(capsys, *given)
+    np.savez(tmp_path / "t.npz", X=np.eye(6), y=np.ones(6))
+    assert "y must hold at least two classes, all are 1.0" in refused(capsys, *given)
+    np.savez(tmp_path / "t.npz", X=np.ones((1, 6)), y=[0.5])
+    assert "at least two classes, all are 0.5" in refused(capsys, *given)
+
+
+def test_classes_find_those_of_the_source_by_name():
+    y = np.arange(12) % 4
+    data = LabelledData(np.random.default_rng(0).standard_normal((12, 3)), y)
+    sources, _, of_source = class_tasks(data, name="s")
+    targets, _, of_target = class_tasks(data._replace(y=np.array([7, 3, 0, 7, 3, 0] * 2)), name="t")
+    matched = _matched(sources, of_source, targets, of_target)
+    assert [task.name for task in matched] == ["s: 0", "s: 3", "s: 1"]  # 0, 3 and the first left
+    two, _, of_two = class_tasks(data._replace(y=y % 2), name="two")
+    assert _matched(two, of_two, targets, of_target) == 3 * two
+    assert [t.name for t in _matched(sources, of_source, two, of_two)] == ["s: 1"]
+
+
+def test_a_table_with_text_is_refused(files, tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "y": [0, 1]}).to_csv(path)
+    message = "column 'b' must hold real numbers, got 'x'"
+    assert message in refused(capsys, *files[:2], "--target", path)
+    assert not (tmp_path / "j.json").exists()
+
+
+def test_images_of_a_folder(tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 4, 4))
+    for name, code, array in (("images", 3, pixels), ("labels", 1, np.arange(80) % 4)):
+        header = struct.pack(">HBB", 0, 8, code) + struct.pack(f">{code}I", *array.shape)
+        path = tmp_path / f"t10k-{name}-idx{code}-ubyte"
+        path.write_bytes(header + array.astype(np.uint8).tobytes())
+    sizes = ["--n-source", "20", "--n-target", "8", "--n-test", "12", "--size", "2", *FAST]
+    code, out, err = run(capsys, "--images", tmp_path, "0|1", "2|3", *sizes, "--train", "1")
+    assert (code, err) == (0, "")
+    assert "source 0|1: 20 examples of 4 features" in out and "trained networks" in out
+    assert "holds no training images" in refused(
+        capsys, "--images", tmp_path, "0|1", "2|3", "--part", "train"
+    )
 
 
 def test_help_and_version(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for word in ("examples:", "exit codes:", "--figure", "helps", "Nadeau", "--no-scale"):
+    for word in (
+        "examples:",
+        "exit codes:",
+        "--figure",
+        "helps",
+        "matched prior",
+        "--no-scale",
+        "--train",
+    ):
         assert word in out
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("tlnb ")
@@ -165,12 +264,16 @@ def test_bad_usage(capsys, options, message):
     "options, message",
     [
         (["--width", "0"], "width must be a number >= 1 or infinity, got 0.0"),
-        (["--temperature", "0"], "temperature must be a number > 0, got 0.0"),
+        (["--temperature", "0"], "temperatures must be a number > 0, got 0.0"),
         (["--weight-precision", "-1"], "weight_precision must be a number > 0, got -1.0"),
-        (["--readout-precision", "nan"], "readout_precision must be a number > 0, got nan"),
+        (["--richness", "nan"], "richness must be a number > 0, got nan"),
         (["--activation", "sine"], "activation must be"),
         (["--couplings", "1,-2"], "couplings must be a number >= 0 or infinity, got -2.0"),
-        (["--splits", "1"], "splits must be an integer >= 2, got 1"),
+        (["--train", "-1"], "train must be an integer >= 0, got -1"),
+        (["--temperature", "0.1,0"], "temperatures must be a number > 0, got 0.0"),
+        (["--richness", "1", "--readout-precision", "1"], "richness or readout_precisions, not"),
+        (["--size", "3"], "give --source and --target, or --digits"),
+        (["--labels", "values", "--label", "y"], "label and test are for tables"),
         (["--n-target", "30"], "give --source and --target, or --digits"),
     ],
 )
@@ -187,9 +290,9 @@ def test_bad_files(files, tmp_path, capsys):
     )
     assert (tmp_path / "s.npz").read_bytes() == source
 
-    def message(**content):
+    def message(*options, **content):
         np.savez(path, **content)
-        return refused(capsys, *files)
+        return refused(capsys, *files, *options)
 
     assert "must hold X, y and may hold X_test, y_test; it holds X" in message(X=array["X"])
     assert "it holds X, y, X_test" in message(**array, X_test=array["X"])
@@ -201,7 +304,7 @@ def test_bad_files(files, tmp_path, capsys):
         wrong = array["y"].astype(int).astype(kind)
         assert f"y must hold real numbers, got {wrong.dtype}" in message(X=array["X"], y=wrong)
     assert "y must be at most 1e+100 in size, got 1e+200" in message(
-        X=array["X"], y=np.full(15, 1e200)
+        "--labels", "values", X=array["X"], y=1e200 * array["y"]
     )
     assert "X must be a finite real array" in message(X=array["X"][0], y=[1.0])
     assert "got nan at index (0, 0)" in message(X=[[np.nan]], y=[1.0])
@@ -222,9 +325,9 @@ def test_bad_files(files, tmp_path, capsys):
             archive.writestr("X.npy", start + member.encode())
         assert f"{path} must be an .npz file of plain arrays: " in refused(capsys, *files)
     np.save(tmp_path / "one.npy", array["X"])
-    assert "must be an .npz file" in refused(capsys, *files[:3], tmp_path / "one.npy")
+    assert "must be a file that ends in .npz" in refused(capsys, *files[:3], tmp_path / "one.npy")
     assert "No such file" in refused(capsys, *files[:3], tmp_path / "missing.npz")
-    assert "Is a directory" in refused(capsys, *files[:3], tmp_path)
+    assert "must be a file that ends in .npz" in refused(capsys, *files[:3], tmp_path)
 
 
 def never(*_, **__):
@@ -277,7 +380,7 @@ def test_nothing_half_written(files, tmp_path, capsys, monkeypatch):
             patch.setattr(cli, "transfer_gain", fails(error))
             assert message in refused(capsys, *files, *output, code=code)
     with monkeypatch.context() as patch:
-        patch.setitem(cli._WRITERS, "json", fails(OSError(28, "No space left on device")))
+        patch.setitem(cli.WRITERS, "json", fails(OSError(28, "No space left on device")))
         err = refused(capsys, *files, *FAST, *output, code=4)
         assert "cannot be written: No space left on device" in err
     assert path.read_text() == "old"
@@ -303,7 +406,7 @@ def test_warnings_are_one_line_on_standard_error(files, capsys, monkeypatch):
 COMMAND = [sys.executable, "-m", "tlnb.cli", "gain"]
 
 
-@pytest.mark.parametrize("options, code", [(["--help"], 0), (FAST, 0), (["--splits", "1"], 2)])
+@pytest.mark.parametrize("options, code", [(["--help"], 0), (FAST, 0), (["--train", "-1"], 2)])
 def test_a_terminal_without_greek(files, options, code):
     done = subprocess.run(
         [*COMMAND, *files, *options],
@@ -343,7 +446,8 @@ def test_interrupted_in_the_middle(files, tmp_path, name, code):
         "def slow(*a, **o): print('started', file=sys.stderr, flush=True); return inner(*a, **o)\n"
         "cli.transfer_gain = slow; sys.exit(cli.main())"
     )
-    command = [sys.executable, "-c", started, "gain", *files, "--splits", "9999", *outputs]
+    many = ["--temperature", ",".join(f"{k / 1000:g}" for k in range(1, 3000))]
+    command = [sys.executable, "-c", started, "gain", *files, *many, *outputs]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stderr.readline() == b"started\n"
         time.sleep(0.2)

@@ -1,47 +1,51 @@
 """The ``tlnb`` command: ``tlnb gain`` measures the transfer between two data sets.
 
-A thin face of :mod:`tlnb.gain`: reads arguments and files, prints tables and a verdict, and writes
-what was asked for. Whether outputs can be written is tried before the computation; they are put in
-place after it, whole.
+A thin face of :mod:`tlnb.gain`: reads arguments, prints tables and a verdict, and writes what was
+asked for. Whether outputs can be written is tried before the computation; they are put in place
+after it, whole.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import sys
 import tempfile
 import textwrap
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 import tlnb
 from tlnb import gain as rules
-from tlnb.data.task import Task
+from tlnb.data.pools import PARTS
+from tlnb.data.tables import KINDS
 from tlnb.errors import ConvergenceError
-from tlnb.gain import COUPLINGS, PRIORS, TransferGain, transfer_gain
-from tlnb.priors import Priors
+from tlnb.gain import COUPLINGS, RICHNESS, TEMPERATURES, TransferGain, transfer_gain, verdict
+from tlnb.gain.data import GainData, from_files, from_images
+from tlnb.gain.report import WRITERS, text
+from tlnb.gain.training import DECAYS
 
 EPILOG = f"""\
 {rules.__doc__}
-input files: .npz with arrays X (P, N0) and y (P,) of real numbers, y = ±1 for two classes; the
-target's may hold a test set X_test, y_test.
+{verdict.__doc__}
+input files: .npz with arrays X (P, N0) and y (P,) of real numbers, the target's also with a test
+set X_test, y_test; .csv or .parquet tables with a column of labels; or two .npy files, X and y.
+Features may be those of any backbone. Two labels are two classes; more, if they are whole numbers,
+are classes too, one against the rest; others are values.
 
 exit codes: 0 a verdict was reached, whichever; 2 bad usage or input; 3 the solver did not
 converge; 4 an output cannot be written; 130 interrupted
 
 examples:
   tlnb gain --digits "3,8|4,9" "3,8|4,9" --width 50
-  tlnb gain --digits "3,8|4,9" "3,8|5,9" --figure gain.svg --csv gain.csv
+  tlnb gain --digits "3,8|4,9" "3,8|5,9" --train --figure gain.svg --csv gain.csv
+  tlnb gain --images MNIST "0,1,2,3,4|5,6,7,8,9" "0,1,2,3,4|5,6,7,8,9" --size 14 --n-source 1000
   tlnb gain --source s.npz --target t.npz --width 200 --couplings 0,1,10,inf --json gain.json
+  tlnb gain --source s.csv --target t.parquet --test held_out.parquet --label species
 """
-NPZ = ["X", "y", "X_test", "y_test"]
 
 
 class _OutputError(Exception):
@@ -53,27 +57,32 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def _numbers(text: str) -> list[float]:
+def _listed(numbers: Sequence[float]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
+
+
+def _numbers(given: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [float(part) for part in given.split(",")]
     except ValueError:
-        message = f"must be numbers such as 0,0.1,10,inf, got {text!r}"
+        message = f"must be numbers such as 0,0.1,10,inf, got {given!r}"
         raise argparse.ArgumentTypeError(message) from None
 
 
 OPTIONS = {  # name: type, default, help
-    "--source": (Path, None, "an .npz file, see below"),
-    "--target": (Path, None, "the same"),
-    "--n-source": (int, None, "digits of the source (300, or 150 a class if that is less)"),
-    "--n-target": (int, None, "digits of the target (40)"),
+    "--n-source": (int, None, "images of the source (300, or 150 a class if that is less)"),
+    "--n-target": (int, None, "images of the target (40)"),
+    "--n-test": (int, None, "images of the test set (300, or 150 a class if that is less)"),
+    "--size": (int, None, "average images down to so many pixels along an edge"),
+    "--label": (str, None, "the column of labels in tables (y or label)"),
     "--width": (float, 200, "N1, or inf"),
     "--activation": (str, "erf", "erf, relu, linear, ..."),
-    "--temperature": (float, PRIORS.temperature, "T"),
     "--weight-precision": (float, 1.0, "λ0"),
-    "--readout-precision": (float, 1.0, "λ1"),
-    "--couplings": (_numbers, ",".join(f"{g:g}" for g in COUPLINGS), "from 0 to inf"),
-    "--splits": (int, 10, "at least 2"),
-    "--seed": (int, 0, "of splits and digits"),
+    "--temperature": (_numbers, _listed(TEMPERATURES), "T, candidates"),
+    "--richness": (_numbers, None, f"λ1/N1, candidates ({_listed(RICHNESS)})"),
+    "--readout-precision": (_numbers, None, "λ1, candidates, instead of the richness"),
+    "--couplings": (_numbers, _listed(COUPLINGS), "γ, candidates from 0 to inf"),
+    "--seed": (int, 0, "of images, folds and starts"),
     "--figure": (Path, None, "write the curve as .png, .svg or .pdf"),
     "--csv": (Path, None, "write the curve as a table"),
     "--json": (Path, None, "write all results"),
@@ -85,15 +94,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tlnb {tlnb.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     style = argparse.RawDescriptionHelpFormatter
-    text = "does a source data set help a target data set?"
-    gain = commands.add_parser("gain", help=text, epilog=EPILOG, formatter_class=style)
-    text = 'instead of files: classes such as "3,8|4,9" "3,8|5,9", 3 and 8 against 4 and 9, ...'
-    gain.add_argument("--digits", nargs=2, metavar=("SOURCE", "TARGET"), help=text)
-    for name, (kind, default, text) in OPTIONS.items():
-        text = text if default is None else f"{text} (%(default)s)"
-        gain.add_argument(name, type=kind, default=default, help=text)
-    text = "leave the inputs as they are; else the mean of |x|²/N0 over both data sets is made 1"
-    gain.add_argument("--no-scale", action="store_true", help=text)
+    says = "does a source data set help a target data set?"
+    gain = commands.add_parser("gain", help=says, epilog=EPILOG, formatter_class=style)
+    for name, says in (
+        ("--source", "a file, or two .npy files X and y, see below"),
+        ("--target", "the same"),
+        ("--test", "the same, the target's test set, for those that hold none"),
+    ):
+        gain.add_argument(name, nargs="+", type=Path, metavar="FILE", help=says)
+    says = 'instead of files: classes such as "3,8|4,9" "3,8|5,9", 3 and 8 against 4 and 9, ...'
+    gain.add_argument("--digits", nargs=2, metavar=("SOURCE", "TARGET"), help=says)
+    says = "the same, of MNIST, Fashion-MNIST, EMNIST or CIFAR-10 (binary) files in a folder"
+    gain.add_argument("--images", nargs=3, metavar=("FOLDER", "SOURCE", "TARGET"), help=says)
+    gain.add_argument("--part", choices=PARTS, default="test", help="of those files (%(default)s)")
+    says = "what labels are: classes, or values of a regression (%(default)s)"
+    gain.add_argument("--labels", choices=KINDS, default="auto", help=says)
+    for name, (kind, default, says) in OPTIONS.items():
+        says = says if default is None else f"{says} (%(default)s)"
+        gain.add_argument(name, type=kind, default=default, help=says)
+    says = "train so many networks of each kind beside the theory (3)"
+    gain.add_argument("--train", nargs="?", type=int, const=3, default=0, metavar="N", help=says)
+    says = "what their weights decay to: where training started, or zero (%(default)s)"
+    gain.add_argument("--decay-to", choices=DECAYS, default=DECAYS[0], help=says)
+    says = "leave the inputs as they are; else the mean of |x|²/N0 over both data sets is made 1"
+    gain.add_argument("--no-scale", action="store_true", help=says)
     return parser
 
 
@@ -114,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(4, error)
     except ArithmeticError as error:
         return _fail(2, f"inputs, temperature or precisions too large or too small: {error}")
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         return _fail(2, error)
     return 0
 
@@ -126,38 +150,47 @@ def _fail(code: int, error: Exception | str) -> int:
 
 def _gain(arguments: argparse.Namespace) -> None:
     options = vars(arguments)
-    given = {name: path for name, path in options.items() if isinstance(path, Path)}
-    places = {kind: _place(path) for kind, path in given.items() if kind in _WRITERS}
-    if len(set(map(os.path.realpath, given.values()))) < len(given):
-        raise ValueError(f"--{', --'.join(given)} must name different files")
+    outputs = {kind: path for kind in WRITERS if (path := options[kind])}
+    places = {kind: _place(path) for kind, path in outputs.items()}
+    inputs = {kind: options[kind] or [] for kind in ("source", "target", "test")}
+    given = [(kind, path) for kind, paths in inputs.items() for path in paths]
+    given += list(outputs.items())
+    if len({os.path.realpath(path) for _, path in given}) < len(given):
+        names = ", --".join(dict.fromkeys(kind for kind, _ in given))
+        raise ValueError(f"--{names} must name different files")
     if arguments.figure and arguments.figure.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ValueError(f"--figure must end in .png, .svg or .pdf, got '{arguments.figure}'")
-    names = ("activation", "temperature", "weight_precision", "readout_precision")
-    priors = Priors(**{name: options[name] for name in names})
-    *tasks, scaling = _data(arguments)
+    data = _data(arguments)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        names = ("width", "couplings", "splits", "seed")
-        gain = transfer_gain(*tasks, priors=priors, **{name: options[name] for name in names})
+        gain = transfer_gain(
+            _one(data.source),
+            _one(data.target),
+            None if data.test is None else _one(data.test),
+            width=arguments.width,
+            temperatures=arguments.temperature,
+            richness=arguments.richness,
+            readout_precisions=arguments.readout_precision,
+            couplings=arguments.couplings,
+            activation=arguments.activation,
+            weight_precision=arguments.weight_precision,
+            train=arguments.train,
+            decay_to=arguments.decay_to,
+            rng=arguments.seed,
+            progress=sys.stderr.isatty(),
+        )
         _write(gain, places)
     for name in sorted({w.category.__name__ for w in caught}):
         messages = [str(w.message) for w in caught if w.category.__name__ == name]
         print(f"tlnb gain: {name} ({len(messages)} times): {messages[0]}", file=sys.stderr)
-    source, target, _ = tasks
-    what = "subsets of the training examples, one test set" if gain.fixed_test else "splits"
-    table = {"index": False, "float_format": "{:.4f}".format}
+    source, target = data.source[0], data.target[0]
     lines = [
         f"source {source.name}: {source.n_examples} examples of {source.n_features} features",
         f"target {target.name}: {target.n_examples} examples",
-        f"inputs {scaling}",
-        f"network: {arguments.activation}, width {gain.width:g}, T = {priors.temperature:g}",
-        f"{arguments.splits} random {what}: {gain.n_train} to train, {gain.n_test} to test",
-        "gains: test error of the opponent minus that of the coupled network; se: standard error\n",
-        gain.curve.to_string(formatters={"coupling": "{:g}".format}, **table),
-        f"\nat the couplings chosen by evidence: test error {gain.chosen_error:.4f}\n",
-        gain.comparisons.to_string(formatters={"width": "{:g}".format}, **table),
-        f"\nverdict: {gain.verdict} ({gain.reason})",
-        *(f"{kind} written to {given[kind]}" for kind in places),
+        *data.notes,
+        f"network: {arguments.activation}, width {gain.width:g}\n",
+        text(gain),
+        *(f"{kind} written to {path}" for kind, path in outputs.items()),
     ]
     try:
         print("\n".join(lines), flush=True)
@@ -168,61 +201,27 @@ def _gain(arguments: argparse.Namespace) -> None:
             raise _OutputError(f"standard output cannot be written: {error.strerror}") from error
 
 
-def _data(arguments: argparse.Namespace) -> tuple[Task, Task, Task | None, str]:
-    """Source, target, test set if there is one, and what was done to the inputs."""
-    files, sizes = (arguments.source, arguments.target), (arguments.n_source, arguments.n_target)
-    one = "the mean of |x|²/N0 over source and target is 1"
-    if arguments.digits and files == (None, None):
-        return *_digits(arguments), "as they are" if arguments.no_scale else f"centred, {one}"
-    if arguments.digits or None in files or sizes != (None, None):
-        raise ValueError("give --source and --target, or --digits (with --n-source, --n-target)")
-    tasks = (_read_npz(arguments.source)[0], *_read_npz(arguments.target))
-    if arguments.no_scale:
-        return *tasks, "as they are"
-    widths = [task.n_features for task in tasks if task]
-    if len(set(widths)) > 1:
-        raise ValueError(f"X and X_test must have as many columns in both files, got {widths}")
-    with np.errstate(over="ignore"):
-        size = np.sqrt(np.mean(np.concatenate([task.X for task in tasks[:2]]) ** 2))
-    if not 0 < size < np.inf:
-        raise ValueError(f"X must have a finite mean square > 0 to be scaled, got {size**2:g}")
-    scaled = (task and Task(task.X / size, task.y, name=task.name) for task in tasks)
-    return *scaled, f"divided by {size:.4g}: {one}"
+def _one(tasks: list) -> Any:
+    return tasks[0] if len(tasks) == 1 else tasks
 
 
-def _digits(arguments: argparse.Namespace) -> tuple[Task, Task, Task]:
-    from tlnb.data.images import digits, parse_groups, transfer_tasks
-
-    # with 75 of a class for the source and 75 for the test some of its 174 and more are left
-    most = [min(300, 150 * min(map(len, parse_groups(text)))) for text in arguments.digits]
-    sizes = {"n_source": most[0], "n_target": 40, "n_test": most[1]}
-    sizes |= {k: n for k, n in vars(arguments).items() if k in sizes and n is not None}
-    options = {"normalize": not arguments.no_scale, "seed": arguments.seed}
-    tasks = transfer_tasks(digits(), *arguments.digits, **sizes, **options)
-    return tasks.source, tasks.target, tasks.test
-
-
-def _read_npz(path: Path) -> tuple[Task, Task | None]:
-    """The task of a file, and its test set if it holds one."""
-    with path.open("rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                held = {member.removesuffix(".npy"): member for member in archive.namelist()}
-                mine = [name for name in NPZ if name in held]
-                arrays = {n: np.lib.format.read_array(archive.open(held[n])) for n in mine}
-        except Exception as error:  # whatever a foreign or damaged file may cause
-            raise ValueError(f"{path} must be an .npz file of plain arrays: {error}") from error
-    if mine not in (NPZ, NPZ[:2]):
-        holds = ", ".join(held) or "nothing"
-        raise ValueError(f"{path} must hold X, y and may hold X_test, y_test; it holds {holds}")
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"{path}: {name} must hold real numbers, got {array.dtype}")
-    try:
-        task = Task(arrays["X"], arrays["y"], name=str(path))
-        return task, Task(arrays["X_test"], arrays["y_test"]) if len(mine) == 4 else None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+def _data(arguments: argparse.Namespace) -> GainData:
+    files, scale = (arguments.source, arguments.target), not arguments.no_scale
+    numbers = {name: vars(arguments)[name] for name in ("n_source", "n_target", "n_test")}
+    pools = [pool for pool in (arguments.digits, arguments.images) if pool]
+    of_images = [*numbers.values(), arguments.size]
+    of_files = [*files, arguments.test, arguments.label]
+    if len(pools) == 1 and not any(value is not None for value in of_files):
+        place = "digits" if arguments.digits else pools[0][0]
+        at = {"part": arguments.part, "size": arguments.size, "seed": arguments.seed}
+        return from_images(place, *pools[0][-2:], scale=scale, **at, **numbers)
+    if pools or None in files or any(value is not None for value in of_images):
+        raise ValueError(
+            "give --source and --target, or --digits or --images (with --n-source, --n-target, "
+            "--n-test, --size)"
+        )
+    options = {"test": arguments.test, "label": arguments.label, "labels": arguments.labels}
+    return from_files(*files, **options, scale=scale)
 
 
 def _place(path: Path) -> Path:
@@ -243,7 +242,7 @@ def _write(gain: TransferGain, places: dict[str, Path]) -> None:
     new = {k: path.with_name(f".tlnb-{os.getpid()}-{k}{path.suffix}") for k, path in places.items()}
     try:
         for kind, path in new.items():
-            _WRITERS[kind](gain, path)
+            WRITERS[kind](gain, path)
         for kind, path in places.items():
             os.replace(new[kind], path)
     except OSError as error:  # a full disk, a directory that vanished
@@ -252,39 +251,6 @@ def _write(gain: TransferGain, places: dict[str, Path]) -> None:
         for path in new.values():
             path.unlink(missing_ok=True)
 
-
-def _write_csv(gain: TransferGain, path: Path) -> None:
-    gain.curve.to_csv(path, index=False)
-
-
-def _write_json(gain: TransferGain, path: Path) -> None:
-    text = json.dumps(vars(gain), indent=1, default=lambda table: table.to_dict("list"))
-    path.write_text(text.replace("Infinity", '"inf"') + "\n", encoding="utf-8")  # not in JSON
-
-
-def _write_figure(gain: TransferGain, path: Path) -> None:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    from tlnb import plotting
-
-    with rc_context():
-        plotting.use_style()
-        figure = Figure()
-        ax, curve = figure.add_subplot(), gain.curve
-        x = plotting.coupling_axis(ax, curve.coupling)
-        label = "coupled (± 2 s.e. of the gain over scratch)"
-        ax.errorbar(x, curve.test_error, 2 * curve.se_scratch, marker="o", label=label)
-        ax.plot(x, curve.test_error + curve.gain_prior, "s--", label="matched prior")
-        for k, style in ((0, "C2-."), (2, "C3:")):
-            label, width, error = gain.comparisons.iloc[k, :3]
-            ax.plot(x[[0, -1]], [error, error], style, label=f"{label} (width {width:g})")
-        ax.set(ylabel="test error", title=f"width {gain.width:g}: {gain.verdict}")
-        figure.legend(loc="outside lower center", ncols=2)
-        figure.savefig(path)
-
-
-_WRITERS = {"csv": _write_csv, "json": _write_json, "figure": _write_figure}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -140,6 +140,15 @@ class TransferSolution:
         """
         return self._predictor.leave_one_out()
 
+    def outcome(self, test: TestKernels, y: Array | None = None) -> Prediction:
+        """The prediction where the kernels with the new inputs are known already.
+
+        Those of `CoupledKernels.test` at this coupling; for coupled networks of finite width.
+        """
+        if isinstance(self._predictor, ProportionalSolution):
+            raise TypeError("outcome is for a coupling > 0 and a finite width")
+        return self._predictor(test, y)
+
     def predict(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
         """Mean and variances of the output at inputs ``X`` (n, N0), errors given labels ``y`` (n,).
 

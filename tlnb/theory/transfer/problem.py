@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tlnb._renamed import renamed
 from tlnb.data.task import Task, check_task
@@ -112,6 +112,14 @@ class TransferProblem:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._set_target(target, None)
+        return other
+
+    def with_labels(self, source: ArrayLike, target: ArrayLike) -> TransferProblem:
+        """The same inputs and priors with other labels (P_s,), (P_t,); all kernels are kept."""
+        other = object.__new__(type(self))
+        kernel = self.source_problem.kernel
+        other._set_source(Task(self.source.X, source), self.priors, kernel)
+        other._set_target(Task(self.target.X, target), self.kernels)
         return other
 
     def with_priors(self, **changes: Unpack[PriorOptions]) -> TransferProblem:

@@ -1,0 +1,102 @@
+"""Standard errors by simulation, the rule case by case."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tlnb.gain.candidates import COLUMNS, Candidates, Errors
+from tlnb.gain.verdict import Comparison, Judged, decide, gain, judge
+
+
+def candidates(left_out, test=None):
+    def errors(values):
+        values = np.asarray(values, dtype=float)
+        return Errors(values, values / 2, (values > 1).astype(float))
+
+    table = pd.DataFrame(np.ones((len(left_out), 5)), columns=list(COLUMNS))
+    return Candidates(table, errors(left_out), None if test is None else errors(test))
+
+
+def test_left_out_errors_are_judged_by_a_choice_that_has_not_seen_them():
+    # each candidate is perfect at one example and equally bad elsewhere: choosing flatters by 1/n
+    flattered = candidates(1 - np.eye(8))
+    assert flattered.left_out.test_error.mean(axis=1).min() == 1 - 1 / 8
+    judged = judge(flattered)
+    np.testing.assert_array_equal(judged.errors[0], 1)
+    assert not judged.on_test
+
+
+def test_cross_validation_undoes_the_flattery_of_many_candidates():
+    rng = np.random.default_rng(1)
+    chosen, honest = [], []
+    for seed in range(200):
+        found = candidates(1 + rng.standard_normal((40, 30)))
+        chosen.append(found.left_out.test_error.mean(axis=1).min())
+        honest.append(judge(found, seed).mean()[0])
+    assert np.mean(chosen) < 0.7
+    assert abs(np.mean(honest) - 1) < 3 * np.std(honest) / np.sqrt(200)
+
+
+def test_a_test_set_judges_the_candidate_that_training_chose():
+    judged = judge(candidates([[1, 1], [0, 1]], [[0.0, 0, 0], [1, 2, 3]]))
+    assert judged.on_test
+    np.testing.assert_array_equal(judged.errors[0], [1, 2, 3])
+    mean, standard_error = judged.mean()
+    assert mean == 2
+    np.testing.assert_allclose(standard_error, 1 / np.sqrt(3))
+
+
+def test_gains_are_paired_and_their_error_is_that_of_a_mean():
+    rng = np.random.default_rng(0)
+    shared = 10 * rng.standard_normal(50)
+    found = []
+    for _ in range(2000):
+        better, worse = shared + rng.standard_normal(50), shared + 1 + rng.standard_normal(50)
+        found.append(gain(*(Judged(np.array(3 * [e]), True) for e in (worse, better))))
+    gains, errors = np.array(found).T
+    np.testing.assert_allclose(gains.mean(), 1, atol=0.02)
+    np.testing.assert_allclose(errors.mean(), gains.std(), rtol=0.05)
+
+
+def against(scratch, prior=3.0, width=3.0, classes=0.1):
+    numbers = {"scratch": scratch, "matched prior": prior, "best width": width}
+    return {name: Comparison(g, 1.0, classes, 1.0) for name, g in numbers.items()}
+
+
+FREE, LOSES = Comparison(0.0, 1.0, 0.0, 1.0), Comparison(-2.5, 1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "gains, frozen, verdict, action",
+    [
+        (against(3), FREE, "helps", "fine-tune with this strength: coupling 10, .* pull of 0.1 to"),
+        (against(3), LOSES, "helps", "fine-tune with this strength"),
+        (against(3, classes=np.nan), FREE, "helps", "fine-tune"),
+        (against(3, classes=-0.01), FREE, "undecided", "but the share of wrong classes rises"),
+        (against(3, prior=1), FREE, "undecided", "about 300 more target examples would decide"),
+        (against(3, width=-1), FREE, "undecided", "do not transfer: the best width from scratch"),
+        (against(3, prior=0), FREE, "undecided", "do not transfer: the matched prior from scratch"),
+        (against(1.5), LOSES, "undecided", "about 78 more target examples"),
+        (against(0.5), LOSES, "hurts", "do not transfer: frozen features lose 2.5"),
+        (against(-1), FREE, "undecided", "do not transfer: training from scratch does as well"),
+        (against(-3), FREE, "hurts", "do not transfer: it loses to training from scratch"),
+        (against(-3), None, "hurts", "do not transfer"),
+    ],
+)
+def test_the_verdict_follows_its_rule(gains, frozen, verdict, action):
+    found = decide(10.0, 0.1, gains, frozen, n=100, on_test=False)
+    assert found.verdict == verdict
+    assert pd.Series([found.action]).str.contains(action).all(), found.action
+    assert "left-out examples: " in found.reason
+    assert (found.more_examples is None) == ("would decide" not in found.action)
+
+
+def test_frozen_features_no_coupling_and_a_test_set_in_words():
+    assert decide(np.inf, np.inf, against(3), FREE, n=9, on_test=True).action.startswith("freeze")
+    none = decide(0.0, 0.0, against(0), None, n=9, on_test=True)
+    assert none.verdict == "undecided" and "no coupling is among the candidates" in none.action
+    more = decide(1.0, 1.0, against(1), FREE, n=100, on_test=True)
+    assert more.more_examples == 300 and "300 more test examples" in more.action
+    assert "at 100 test examples: +1.000 ± 1.000 over scratch" in more.reason
