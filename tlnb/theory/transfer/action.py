@@ -171,4 +171,4 @@ def _dot(A: Array, B: Array) -> float:
 
 def _row_parts(n: int, at_once: int = 512) -> list[slice]:
     """Few rows at a time where matrices are large, so that products need no room."""
-    return list(chunks(n, n, n * n if n <= at_once else n * n // 8))
+    return list(chunks(n, n, n * n if n <= at_once else n * n // 16))

@@ -57,7 +57,13 @@ class Branch:
             below = [first]
         if below[-1] < coupling:
             trail = [(np.log(known), _coordinates(self.points[known])) for known in below[-2:]]
-            walked = _walk(lambda t: self.blocks_at(np.exp(t)), trail, np.log(coupling))
+            end = np.log(coupling)
+
+            def blocks_at(t: float) -> KernelBlocks:
+                # At the end the coupling itself, whose kernels are asked for again.
+                return self.blocks_at(coupling if t == end else float(np.exp(t)))
+
+            walked = _walk(blocks_at, trail, end)
             for t, point in walked[:-1]:
                 self.points[float(np.exp(t))] = point
             self.points[coupling] = walked[-1][1]

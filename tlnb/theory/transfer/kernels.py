@@ -19,7 +19,8 @@ from tlnb.priors import WeightCovariances, weight_covariances
 from tlnb.theory.one_task.kernel import NetworkKernel
 
 Array = NDArray[np.float64]
-CACHE = 2**23  # numbers kept, of kernel blocks at several couplings and of inner products each
+CACHE = 2**23  # numbers kept, of kernel blocks at several couplings
+PRODUCTS = 2**20  # and of inner products, which are soon made again
 CHUNK = 2**23  # numbers held while predicting
 
 
@@ -107,7 +108,7 @@ class CoupledKernels:
         if self._products is not None:
             return self._products
         products = InnerProducts.between(self.source.X, self.X), InnerProducts.of(self.X)
-        if sum(block.gram.size for block in products) <= CACHE:
+        if sum(block.gram.size for block in products) <= PRODUCTS:
             self._products = products
         return products
 
