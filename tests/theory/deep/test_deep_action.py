@@ -9,7 +9,7 @@ from tests.instances import deterministic, linear_teachers
 from tlnb.errors import ConvergenceError
 from tlnb.theory.deep import DeepTransferProblem
 from tlnb.theory.deep.action import deep_action, expand
-from tlnb.theory.deep.saddle import Branch, follow_width, newton
+from tlnb.theory.deep.saddle import Branch, _moved, _Step, follow_width, newton
 from tlnb.theory.deep.wishart import layers_action, layers_gradient, layers_hessian
 
 UNEQUAL = {
@@ -86,6 +86,40 @@ def test_newton_converges_quadratically_to_a_stationary_point(activation, coupli
     np.testing.assert_allclose(again.z, found.z, rtol=1e-9, atol=1e-11)
     slopes = differences(lambda z: deep_action(z, blocks), found.z, 1e-5)
     assert abs(slopes).max() < 1e-5
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_equations_relative_to_the_layer_above_by_finite_differences(depth):
+    blocks = blocks_at(3.0, depth)
+    point = expand(*some_point(blocks)[[0, 2]], blocks)
+    exact = _Step.at(point, blocks)
+
+    def equations(step):
+        return _Step.at(expand(*_moved(point, blocks, step), blocks), blocks).equations
+
+    def reduced(step):
+        return deep_action(expand(*_moved(point, blocks, step), blocks).z, blocks)
+
+    origin = np.zeros((2, depth))
+    np.testing.assert_allclose(
+        exact.equations, differences(reduced, origin, 1e-5), rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_allclose(exact.jacobian, differences(equations, origin), rtol=1e-5, atol=1e-4)
+
+
+def test_layers_of_very_different_widths_converge_quickly():
+    """A layer of a million units follows the one above it, however far that moves."""
+    prepared = problem(depth=2)
+    widths = (1e6, 20.0)
+    found = prepared.saddle(widths, (2.0, 2.0))
+    assert found.converged
+    blocks = prepared.blocks(widths, (2.0, 2.0))
+    point = expand(found.z[0], found.z[2], blocks)
+    D, o = _moved(point, blocks, np.array([[0.0, 0.05], [0.0, 0.02]]))
+    assert abs(D[0] / found.z[0, 0] - 1) > 0.02  # the first layer has followed
+    again = newton(np.array([np.log(D), o]), blocks)
+    assert again.iterations < 12
+    np.testing.assert_allclose(again.z, found.z, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("activation", ["linear", "erf"])

@@ -242,6 +242,16 @@ def solve_one_task(
         activation, temperature, weight_precision (of every hidden layer), readout_precision or
         richness (λ1/N_L): see `Priors`.
 
+    Examples
+    --------
+    The narrow layer is stretched more, in proportion to 1/N:
+
+    >>> from tlnb import Task
+    >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [3.0, -2.0])
+    >>> Q = solve_one_task(task, widths=(10, 100), temperature=0.1).Q
+    >>> round(float((Q[0] - 1) / (Q[1] - 1)), 6)
+    10.0
+
     Raises and warns as `DeepOneTaskProblem.solve` does.
     """
     check_options("solve_one_task", priors, OneTaskOptions)

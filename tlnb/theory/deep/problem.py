@@ -48,6 +48,22 @@ class DeepTransferProblem:
     **options
         activation, temperature, weight_precision, readout_precision or richness (λ1/N_L), the same
         with ``source_`` in front, coupling_scheme: see `Priors`.
+
+    Examples
+    --------
+    Freezing the first of two layers hands something on, freezing the second alone nothing:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> source, target = Task(X[:30], X[:30, 0]), Task(X[30:], X[30:, 0])
+    >>> problem = DeepTransferProblem(source, target, depth=2, temperature=0.1)
+    >>> first, second = (
+    ...     problem.solve(widths=(20, 20), couplings=couplings).overlaps[0, 1]
+    ...     for couplings in [(np.inf, 0.0), (0.0, np.inf)]
+    ... )
+    >>> bool(first > 0.1), bool(abs(second) < 1e-8)
+    (True, True)
     """
 
     def __init__(

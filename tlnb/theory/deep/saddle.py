@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +42,58 @@ class Saddle:
         return np.array([np.log(self.z[0]), self.z[2]])
 
 
-def _scaled(point: Expansion, blocks: Blocks) -> Array:
-    """Residuals (2, m) that stay of order one where D_l is small or o_l large."""
+class _Step(NamedTuple):
+    """Equations and their derivatives in coordinates relative to the layer above.
+
+    D_l = D_Σ exp(δ_l) and o_l = o_Σ + ω_l with Σ_l that of the layer above: a layer moves with it,
+    as it must where N_l is large and A_l hardly leaves Σ_l.
+    """
+
+    equations: Array  # (2m,), derivatives of the action in (δ_l, ω_l)
+    jacobian: Array  # (2m, 2m)
+    residuals: Array  # (2m,), scaled so that they stay of order one where D_l is small
+
+    @classmethod
+    def at(cls, point: Expansion, blocks: Blocks) -> _Step:
+        D, _, o = point.z
+        chain, m = blocks.chain, len(D)
+        # First derivatives of (D_l, o_l) in (δ, ω), and the second ones of D_l.
+        moved, bent = np.zeros((2 * m, 2 * m)), np.zeros((m, 2 * m, 2 * m))
+        for layer in range(m - 1, -1, -1):
+            delta, omega = np.eye(2 * m)[[layer, m + layer]]
+            _, _, c_t, c_tt = chain.c[layer]
+            D_sigma, by_D, by_o = c_t, np.zeros(2 * m), np.zeros(2 * m)
+            if layer < m - 1:
+                D_sigma = c_t * D[layer + 1] + (c_t - c_tt) * o[layer + 1]
+                by_D = c_t * moved[layer + 1] + (c_t - c_tt) * moved[m + layer + 1]
+                by_o = c_tt * moved[m + layer + 1]
+                bent[layer] = D[layer] / D_sigma * c_t * bent[layer + 1]
+            by_D = D[layer] / D_sigma * by_D
+            moved[layer], moved[m + layer] = by_D + D[layer] * delta, by_o + omega
+            mixed = np.outer(by_D, delta)
+            bent[layer] += mixed + mixed.T + D[layer] * np.outer(delta, delta)
+        equations = moved.T @ point.gradient.ravel()
+        jacobian = moved.T @ point.hessian @ moved
+        jacobian += np.einsum("l,lij->ij", point.gradient[0], bent)
+        scales = np.concatenate([D / (chain.scale + abs(o)), D]) / np.tile(chain.widths, 2)
+        return cls(equations, jacobian, equations * scales)
+
+
+def _moved(point: Expansion, blocks: Blocks, step: Array) -> tuple[Array, Array]:
+    """(D_l, o_l) after a ``step`` (2, m) in (δ_l, ω_l)."""
     D, _, o = point.z
-    chain = blocks.chain
-    return point.gradient * D * [D / (chain.scale + abs(o)), np.ones_like(D)] / chain.widths
+    chain, m = blocks.chain, len(D)
+    new_D, new_o = np.empty(m), np.empty(m)
+    for layer in range(m - 1, -1, -1):
+        _, _, c_t, c_tt = chain.c[layer]
+        if layer < m - 1:
+            old = c_t * D[layer + 1] + (c_t - c_tt) * o[layer + 1], c_tt * o[layer + 1]
+            new = c_t * new_D[layer + 1] + (c_t - c_tt) * new_o[layer + 1], c_tt * new_o[layer + 1]
+        else:
+            old = new = c_t, 0.0
+        new_D[layer] = D[layer] * new[0] / old[0] * np.exp(step[0, layer])
+        new_o[layer] = o[layer] + new[1] - old[1] + step[1, layer]
+    return new_D, new_o
 
 
 def newton(coordinates: Array, blocks: Blocks, max_iterations: int = 50) -> Saddle:
@@ -56,35 +104,34 @@ def newton(coordinates: Array, blocks: Blocks, max_iterations: int = 50) -> Sadd
     log_D, o = coordinates
     scale = blocks.chain.scale
     point = expand(np.exp(log_D), o, blocks)
-    residuals = _scaled(point, blocks)
+    at = _Step.at(point, blocks)
     iterations = 0
     for iterations in range(1, max_iterations + 1):  # noqa: B007
-        error = np.abs(residuals).max()
+        error = np.abs(at.residuals).max()
         if error < 1e-12:
             break
-        D, _, o = point.z
-        jacobian = point.hessian * np.concatenate([D, np.ones_like(D)])  # by (ln D, o)
         try:
-            step = np.linalg.solve(jacobian, -point.gradient.ravel()).reshape(2, -1)
+            step = np.linalg.solve(at.jacobian, -at.equations).reshape(2, -1)
         except LinAlgError:
             break
-        step *= min(1.0, 1.0 / np.abs(step / [np.ones_like(D), scale + abs(o)]).max())
+        sizes = np.array([np.ones_like(scale), scale + abs(point.z[2])])
+        step *= min(1.0, 1.0 / np.abs(step / sizes).max())
         # Below the tolerance a step that does not help is at the rounding level: no halving then.
         for halving in 0.5 ** np.arange(1 if error < TOLERANCE else 8):
             try:
-                candidate = expand(D * np.exp(halving * step[0]), o + halving * step[1], blocks)
+                candidate = expand(*_moved(point, blocks, halving * step), blocks)
             except LinAlgError:
                 continue
-            trial = _scaled(candidate, blocks)
-            if np.abs(trial).max() < error:
-                point, residuals = candidate, trial
+            trial = _Step.at(candidate, blocks)
+            if np.abs(trial.residuals).max() < error:
+                point, at = candidate, trial
                 break
         else:
             break
     return Saddle(
         point.z,
         point.train_error,
-        float(np.abs(residuals).max()),
+        float(np.abs(at.residuals).max()),
         iterations,
         point.physical,
         TOLERANCE + point.resolution,
