@@ -1,6 +1,6 @@
 # `make book` and `make test` set up their own environment in .venv; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help book test browser lock coverage lab serve bench mutants results repository clean FORCE
+.PHONY: help book test browser course lock coverage lab serve bench mutants results repository clean FORCE
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -27,6 +27,7 @@ help:
 	@echo "make browser     look at every page of the built book in Chromium (skips, saying so, without one)"
 	@echo "make coverage    run the unit tests and report the lines that none of them runs"
 	@echo "make lock        compile requirements.txt from the dependencies in pyproject.toml"
+	@echo "make course      student's and instructor's notebooks and slides, into _build/course"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make serve       show the built book on http://localhost:8000 (PORT=... for another)"
 	@echo "make bench       measure speed and memory as ratios to what must be paid in any case"
@@ -98,6 +99,16 @@ $(BROWSER_INSTALLED): requirements-browser.txt $(INSTALLED)
 browser: book $(BROWSER_INSTALLED)
 	@echo "Looking at every page in Chromium"
 	@TLNB_SITE=_build/html $(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup tests/browser
+
+COURSE_INSTALLED = .venv/course-installed
+$(COURSE_INSTALLED): requirements-course.txt $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --no-deps --requirement $<
+	@touch $@
+
+course: $(COURSE_INSTALLED)
+	@echo "Notebooks for a course: student's and instructor's versions of every chapter, slides"
+	@$(BIN)/python tools/course.py
+	@$(BIN)/python tools/slides.py
 
 lab: $(INSTALLED)
 	@echo "JupyterLab on notebooks/ (stop it with Ctrl-C)"
