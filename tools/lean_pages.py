@@ -1,11 +1,13 @@
 """Sphinx extension: pages that load little: icons from their font alone, figures in time.
 
 The theme brings every icon twice, as fonts and as a script of half a megabyte; the fonts do. It
-also asks for fonts that no page of the book uses before any text is laid out.
+also asks for fonts that no page of the book uses before any text is laid out. The status page is
+told how large the site came out.
 """
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -25,13 +27,37 @@ def lean(page: str) -> str:
     return _IMAGE.sub('<img loading="lazy" decoding="async" ', page)
 
 
+def measured(site: Path) -> dict[str, str]:
+    """Size of the site, and its heaviest page: compressed text with the images that it shows."""
+    files = [path for path in site.rglob("*") if path.is_file()]
+    weights = {}
+    for path in site.rglob("*.html"):
+        text = path.read_text(encoding="utf8")
+        images = {path.parent / name for name in re.findall(r'<img [^>]*src="([^":]+)"', text)}
+        weight = len(gzip.compress(text.encode())) + sum(i.stat().st_size for i in images)
+        weights[path.relative_to(site).with_suffix("").as_posix()] = weight
+    heaviest = max(weights, key=weights.__getitem__)
+    return {
+        "site-size": f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB",
+        "site-pages": str(len(weights)),
+        "heaviest-page": f"{heaviest}, {weights[heaviest] / 1e6:.2f} MB",
+    }
+
+
 def _rewrite(app: Sphinx, error: Exception | None) -> None:
     if error or app.builder.format != "html":
         return
-    for path in Path(app.outdir).rglob("*.html"):
+    site = Path(app.outdir)
+    for path in site.rglob("*.html"):
         text = path.read_text(encoding="utf8")
         if (leaner := lean(text)) != text:
             path.write_text(leaner, encoding="utf8")
+    status = site / "book" / "status.html"
+    if status.exists():
+        text = status.read_text(encoding="utf8")
+        for name, value in measured(site).items():
+            text = re.sub(rf'(<span id="{name}">)[^<]*', rf"\g<1>{value}", text)
+        status.write_text(text, encoding="utf8")
 
 
 def setup(app: Sphinx) -> dict:
