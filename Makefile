@@ -1,6 +1,6 @@
 # `make book` and `make test` set up their own environment in .venv; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help book test browser course lock coverage lab serve bench mutants results repository clean FORCE
+.PHONY: help book test browser course pdf lock coverage lab serve bench mutants results repository clean FORCE
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -28,6 +28,7 @@ help:
 	@echo "make coverage    run the unit tests and report the lines that none of them runs"
 	@echo "make lock        compile requirements.txt from the dependencies in pyproject.toml"
 	@echo "make course      student's and instructor's notebooks and slides, into _build/course"
+	@echo "make pdf         print the whole book to _build/book.pdf (needs a Chromium)"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make serve       show the built book on http://localhost:8000 (PORT=... for another)"
 	@echo "make bench       measure speed and memory as ratios to what must be paid in any case"
@@ -109,6 +110,11 @@ course: $(COURSE_INSTALLED)
 	@echo "Notebooks for a course: student's and instructor's versions of every chapter, slides"
 	@$(BIN)/python tools/course.py
 	@$(BIN)/python tools/slides.py
+
+# The whole book on one page, printed by the browser.
+pdf: book $(BROWSER_INSTALLED)
+	@echo "Printing the book (a few minutes)"
+	@PYTHONPATH=. $(BIN)/python tools/print_book.py
 
 lab: $(INSTALLED)
 	@echo "JupyterLab on notebooks/ (stop it with Ctrl-C)"

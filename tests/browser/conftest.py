@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
 from tests.browser import site
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from tests.browser.chromium import executable
 
 
 def _reason_to_skip() -> str | None:
@@ -32,13 +29,12 @@ def _asked_for() -> None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
-    """Chromium: the one named by CHROMIUM, the system's, or Playwright's own."""
+    """A Chromium."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        named = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
-        path = named or playwright.chromium.executable_path
-        if not os.path.exists(path):
+        path = executable(playwright)
+        if path is None:
             pytest.skip(
                 "no Chromium here: apt install chromium, or python -m playwright install chromium"
             )
