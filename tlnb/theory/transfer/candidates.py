@@ -69,8 +69,8 @@ class Choice(NamedTuple):
     width, coupling, temperature, readout_precision : N1, γ, T and λ1.
     test_error, standard_error : its leave-one-out Gibbs error and the standard error of that mean
         over the examples.
-    problem : the `TransferProblem` under the chosen priors; ``problem.solve(width=choice.width,
-        coupling=choice.coupling)`` or, of a baseline, ``problem.alone(...)`` is the chosen network.
+    problem : the `TransferProblem` under the chosen priors. Its ``solve`` at the chosen width and
+        coupling is the chosen network; of a baseline, its ``alone`` is.
     table : the errors of all candidates, as `candidates` returns them.
     """
 
