@@ -61,9 +61,10 @@ def _markdown() -> MarkdownIt:
 def plain(text: str) -> str:
     """A chapter's prose without what only the book resolves: citations, references, labels."""
     text = re.sub(r"\{cite:t\}`[^`]*`", "the paper", text)
-    text = re.sub(r"\s*\{cite:p\}`[^`]*`", "", text)
+    text = re.sub(r"\s*\{cite(?::p)?\}`[^`]*`", "", text)
     text = re.sub(r"\{eq\}`eq-\d\d-([\w-]+)`", r"(\1)", text)
     text = re.sub(r"\{(?:eq|numref|ref|doc)\}`(?:([^`<]+) <[^`>]+>|[^`]*)`", r"\1", text)
+    text = re.sub(r"^(?:`{3,}|:{3,}|:\w+:).*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\(?[\w-]+\)=\s*$", "", text, flags=re.MULTILINE)
     return re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
 
