@@ -117,6 +117,22 @@ MUTANTS = [
         "05_franz_parisi_action",
     ),
     Mutant(
+        "variance of an example that was left out",
+        "tlnb/theory/leave_one_out.py",
+        "own = np.maximum(1 / inverse_diagonal - temperature, 0.0)",
+        "own = np.maximum(1 / inverse_diagonal, 0.0)",
+        "theory/test_leave_one_out.py",
+        "06_order_parameters",
+    ),
+    Mutant(
+        "what the source explains of an example that was left out",
+        TRANSFER + "predictor.py",
+        'spread -= x**2 * np.einsum("ij,ij->j", known, known)',
+        'spread += x**2 * np.einsum("ij,ij->j", known, known)',
+        "theory/test_leave_one_out.py",
+        "06_order_parameters",
+    ),
+    Mutant(
         "the matched prior",
         TRANSFER + "kernels.py",
         "c_t = self.covariances(coupling).c_t",
