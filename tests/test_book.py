@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import re
 import subprocess
@@ -16,6 +17,8 @@ import repository
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import tlnb
 
 ROOT = Path(__file__).resolve().parent.parent
 URL = "https://github.com/owner/name"
@@ -44,6 +47,16 @@ def test_reference_lists_every_module():
         if path.stem[0] != "_"
     }
     assert listed == modules
+
+
+def test_names_most_used_have_an_example_and_stand_where_the_reference_says():
+    row = re.compile(r"^\| \{py:obj\}`(\w+) <([\w.]+)\.\1>` \| `([\w.]+)` \|", re.MULTILINE)
+    rows = row.findall(_read("book/api.md"))
+    assert 25 <= len(rows) <= 40
+    for name, home, front in rows:
+        found = getattr(importlib.import_module(front), name)
+        assert found is getattr(importlib.import_module(home), name)
+        assert ">>>" in found.__doc__, f"{home}.{name} has no example"
 
 
 def test_every_paper_cited_in_a_page_is_in_the_bibliography():
@@ -116,6 +129,8 @@ print("found in", os.getcwd())
 
 def test_citation_file_names_both_papers():
     citation = yaml.safe_load(_read("CITATION.cff"))
+    assert citation["version"] == tlnb.__version__
+    assert f"## {tlnb.__version__}" in _read("CHANGELOG.md")
     dois = {reference["doi"] for reference in citation["references"]}
     assert dois == {"10.1103/PhysRevLett.134.177301", "10.1088/2632-2153/ac4f3f"}
     for doi in dois:

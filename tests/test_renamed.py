@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,12 @@ def test_an_argument_that_was_renamed_is_taken_and_said():
     assert f(1, rng=3) == 4 and f.__doc__ == "Add."
     with pytest.raises(TypeError, match="f got seed and rng, which are the same"):
         f(1, seed=1, rng=2)
+
+
+def test_upgrade_notes_name_everything_that_was_renamed():
+    changelog = (Path(_renamed.__file__).parents[1] / "CHANGELOG.md").read_text(encoding="utf8")
+    notes = changelog.split("### Upgrade notes")[1].split("\n## ")[0]
+    for module in _renamed.MODULES:
+        assert module in notes
+    for names in _renamed.NAMES.values():
+        assert [name for name in names if name not in notes] == []

@@ -28,7 +28,7 @@ LAYERS = [
     {"gain"},
     {"cli"},
 ]
-LONGEST = 450  # lines
+LONGEST = 400  # lines
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 

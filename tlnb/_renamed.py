@@ -57,8 +57,8 @@ NAMES: dict[str, dict[str, tuple[str, str]]] = {
     "tlnb.theory.transfer": {
         "Blocks": ("tlnb.theory.transfer", "KernelBlocks"),
         "CoupledTasks": ("tlnb.theory.transfer", "TransferProblem"),
-        "solution": ("tlnb.theory.transfer.problem", "_solution"),
-        "sweep": ("tlnb.theory.transfer.problem", "_sweep"),
+        "solution": ("tlnb.theory.transfer.solver", "_solution"),
+        "sweep": ("tlnb.theory.transfer.solver", "_sweep"),
     },
 }
 

@@ -107,6 +107,16 @@ class RenormalizedGPRegressor(_NetworkRegressor):
     -----
     Inputs are used as they are: scale them to mean ``|x|²/N0`` of about 1. Errors and warnings are
     those of `tlnb.theory.one_task.solve`. Source: Pacelli et al. (2023).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import RenormalizedGPRegressor
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> model = RenormalizedGPRegressor(width=20, temperature=0.1).fit(X[:30], X[:30, 0])
+    >>> mean, std = model.predict(X[30:], return_std=True)
+    >>> mean.shape, bool((std > 0).all())
+    ((10,), True)
     """
 
     def __init__(
@@ -177,6 +187,16 @@ class TransferGPRegressor(_NetworkRegressor):
     pipeline the steps before this one transform ``X`` alone: hand over a source whose inputs went
     through the same transformation. Errors and warnings are those of `tlnb.theory.transfer.solve`.
     Source: Ingrosso et al. (2025).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task, TransferGPRegressor
+    >>> X = np.random.default_rng(0).standard_normal((60, 5))
+    >>> source = Task(X[:40], X[:40, 0])
+    >>> model = TransferGPRegressor(width=20, coupling=10.0, temperature=0.1)
+    >>> model.fit(X[40:50], X[40:50, 0], source=source).predict(X[50:]).shape
+    (10,)
     """
 
     def __init__(

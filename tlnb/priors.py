@@ -65,6 +65,12 @@ def weight_covariances(
         Elastic keeps λ0t fixed, so that c_t shrinks in between. Variance-preserving is the control
         that separates transfer from regularisation: λ0t(γ) is chosen so that c_t = c_s at every
         coupling, λ0t + γ = (λ0s + sqrt(λ0s² + 4γ²))/2, whatever ``target_weight_precision`` is.
+
+    Examples
+    --------
+    >>> from tlnb.priors import weight_covariances
+    >>> weight_covariances(1.0)
+    WeightCovariances(c_s=1.0, c_st=0.5, c_t=0.75, c_tt=0.25)
     """
     coupling = check_nonnegative("coupling", coupling, allow_infinite=True)
     c_s = 1 / check_positive("source_weight_precision", source_weight_precision)
@@ -238,5 +244,12 @@ def check_options(function: str, given: Mapping[str, Any], options: type) -> Non
 
 
 def richness(readout_precision: float, width: float) -> float:
-    """λ1/N1, the readout precision per hidden unit: 1/N1 is lazy, order one is rich."""
+    """λ1/N1, the readout precision per hidden unit: 1/N1 is lazy, order one is rich.
+
+    Examples
+    --------
+    >>> from tlnb.priors import richness
+    >>> richness(1.0, width=200)
+    0.005
+    """
     return check_positive("readout_precision", readout_precision) / _finite(width)

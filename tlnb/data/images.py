@@ -82,7 +82,14 @@ class Images:
 
 
 def digits() -> Images:
-    """Return scikit-learn's 1797 digits of 8 by 8 pixels; no file, no network."""
+    """Return scikit-learn's 1797 digits of 8 by 8 pixels; no file, no network.
+
+    Examples
+    --------
+    >>> from tlnb.data.images import digits
+    >>> digits().pixels.shape
+    (1797, 8, 8)
+    """
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -259,6 +266,16 @@ def transfer_tasks(
     ValueError, TypeError
         For bad groups, classes that the pool lacks, numbers that leave a class without an image or
         ask for more than there are.
+
+    Examples
+    --------
+    >>> from tlnb.data.images import digits, transfer_tasks
+    >>> low = "0,1,2,3,4|5,6,7,8,9"
+    >>> source, target, _, test = transfer_tasks(
+    ...     digits(), low, low, n_source=400, n_target=20, n_test=200
+    ... )
+    >>> source.n_examples, target.n_examples, test.n_examples
+    (400, 20, 200)
     """
     if not isinstance(images, Images):
         raise TypeError(f"images must be of type Images, got {type(images).__name__}")

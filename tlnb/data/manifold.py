@@ -149,6 +149,14 @@ class CorrelatedHiddenManifold:
     ------
     ValueError, TypeError
         For knobs out of range, an unknown nonlinearity or kind of labels.
+
+    Examples
+    --------
+    >>> from tlnb import CorrelatedHiddenManifold
+    >>> pair = CorrelatedHiddenManifold(200, 100, teacher_overlap=0.9, random_state=0)
+    >>> source, target = pair.sample_source(500, rng=1), pair.sample_target(50, rng=2)
+    >>> source.X.shape, target.X.shape
+    ((500, 200), (50, 200))
     """
 
     n_features: int

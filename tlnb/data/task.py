@@ -33,6 +33,14 @@ class Task:
     ------
     ValueError, TypeError
         For wrong shapes, no examples, values that are not finite, ids that are not distinct.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> Task(X, [1, -1, 1], name="corners").n_examples
+    3
     """
 
     X: NDArray[np.float64] = field(repr=False)

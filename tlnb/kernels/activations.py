@@ -73,6 +73,16 @@ class Activation:
         If ``function`` or ``derivative`` is not callable.
     ValueError
         If ``function`` does not return finite values in the shape of its argument.
+
+    Examples
+    --------
+    A unit of one's own, its Gaussian integrals found by quadrature:
+
+    >>> import numpy as np
+    >>> from tlnb import Activation
+    >>> cubic = Activation("cubic", lambda z: z**3)
+    >>> print(f"{float(cubic.dual([1.0], [[0.5]], [1.0])[0, 0]):.3f}")  # 9 ρ + 6 ρ³
+    5.250
     """
 
     name: str
@@ -197,6 +207,14 @@ def get_activation(activation: str | Activation | Callable[[Array], ArrayLike]) 
         For an unknown name, or a callable that is not vectorised or not finite.
     TypeError
         For what is neither a name, nor an Activation, nor a callable.
+
+    Examples
+    --------
+    >>> from tlnb.kernels import get_activation
+    >>> get_activation("relu")
+    Activation('relu')
+    >>> print(f"{float(get_activation('relu').dual([1.0], [[1.0]], [1.0])[0, 0]):.3f}")
+    0.500
     """
     if isinstance(activation, Activation):
         return activation

@@ -51,6 +51,14 @@ def kernel(
     ValueError
         For inputs that are not finite or of different N0, a variance or precision ≤ 0, or an
         unknown activation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.kernels import kernel
+    >>> kernel(np.eye(2), activation="linear")
+    array([[0.5, 0. ],
+           [0. , 0.5]])
     """
     X = check_inputs(X)
     Z = X if Z is None else check_inputs(Z, "Z", X.shape[1])

@@ -161,6 +161,15 @@ def train_two_layer(
         For arguments other than these, and labels of one class.
     ConvergenceError
         If the objective ceases to be finite, or ends far above that of a network that is zero.
+
+    Examples
+    --------
+    >>> from tlnb import CorrelatedHiddenManifold
+    >>> from tlnb.networks import train_two_layer
+    >>> source = CorrelatedHiddenManifold(40, 20, random_state=0).sample_source(200, rng=1)
+    >>> trained = train_two_layer(source, width=10, regularization=0.3)
+    >>> trained.network.width, bool(trained.network.error(source) < 0.4)
+    (10, True)
     """
     check_choice("loss", loss, ("logistic", "square"))
     check_choice("optimizer", optimizer, ("lbfgs", "adam"))
@@ -256,6 +265,16 @@ def train_readout(
         For arguments other than these, and labels of one class.
     ConvergenceError
         If the solver does not arrive.
+
+    Examples
+    --------
+    >>> from tlnb import CorrelatedHiddenManifold
+    >>> from tlnb.networks import TwoLayerNetwork, train_readout
+    >>> task = CorrelatedHiddenManifold(40, 20, random_state=0).sample_target(200, rng=1)
+    >>> network = TwoLayerNetwork.random(30, 40, rng=2)
+    >>> fitted = train_readout(network, task, regularization=0.1)
+    >>> bool(fitted.error(task) < 0.4)
+    True
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression, Ridge

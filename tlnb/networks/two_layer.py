@@ -47,6 +47,14 @@ class TwoLayerNetwork:
     ------
     ValueError, TypeError
         For wrong shapes, values that are not finite, an unknown activation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.networks import TwoLayerNetwork
+    >>> network = TwoLayerNetwork.random(100, 20, activation="relu", rng=0)
+    >>> network(np.ones((3, 20))).shape
+    (3,)
     """
 
     first_layer: Array

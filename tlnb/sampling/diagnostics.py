@@ -60,6 +60,17 @@ def summary(dataset: Dataset) -> DataFrame:
     Returns
     -------
     pandas.DataFrame with columns mean, mcse, ess, r_hat, judged and, for transfer, sources
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.sampling import sample_posterior, summary
+    >>> X = np.random.default_rng(0).standard_normal((20, 5))
+    >>> given = {"width": 10, "temperature": 0.1, "rng": 0, "progress": False}
+    >>> drawn = sample_posterior(Task(X, X[:, 0]), chains=4, draws=200, warmup=50, **given)
+    >>> bool(summary(drawn).loc["order_parameter", "judged"])
+    True
     """
     import pandas as pd
 

@@ -99,6 +99,17 @@ def sample_posterior(
         For arguments outside what is allowed.
     SamplingError
         If the posterior is not finite; the last finite positions are in its ``state``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.sampling import sample_posterior
+    >>> X = np.random.default_rng(0).standard_normal((20, 5))
+    >>> given = {"width": 10, "temperature": 0.1, "rng": 0, "progress": False}
+    >>> drawn = sample_posterior(Task(X, X[:, 0]), chains=2, draws=5, warmup=5, **given)
+    >>> dict(drawn.order_parameter.sizes)
+    {'chain': 2, 'draw': 5}
     """
     check_options("sample_posterior", priors, OneTaskOptions)
     width = check_count("width", width)

@@ -85,6 +85,18 @@ def sample_transfer(
     ------
     ValueError, TypeError, SamplingError
         As `sample_posterior` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.sampling import sample_transfer
+    >>> X = np.random.default_rng(0).standard_normal((25, 5))
+    >>> source, target = Task(X[:20], X[:20, 0]), Task(X[20:], X[20:, 0])
+    >>> plan = {"sources": 3, "chains": 2, "draws": 4, "warmup": 4, "rng": 0, "progress": False}
+    >>> drawn = sample_transfer(source, target, coupling=1.0, width=10, temperature=0.1, **plan)
+    >>> dict(drawn.Q_st.sizes)
+    {'source': 3, 'chain': 2, 'draw': 4}
     """
     coupling = check_nonnegative("coupling", coupling, allow_infinite=True)
     plan = check_plan(draws, warmup, thin, None)

@@ -146,6 +146,16 @@ def solve(
         For arguments outside what is allowed.
     ConvergenceError
         If the quadrature does not settle.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.exact import linear
+    >>> X = np.random.default_rng(0).standard_normal((30, 5))
+    >>> solution = linear.solve(Task(X, X[:, 0]), width=20, temperature=0.1)
+    >>> solution.predict(X[:3]).mean.shape
+    (3,)
     """
     check_task("task", task)
     width = check_width(width)

@@ -193,6 +193,16 @@ def width_sweep(
     over. With ``richness`` the readout precision grows with the width. Returns a Dataset over
     ``width`` with Q, train_error, squared_bias, total_variance, test_error, classification_error,
     log_evidence and residual. Raises and warns as `solve` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task, width_sweep
+    >>> X = np.random.default_rng(0).standard_normal((60, 5))
+    >>> train, test = Task(X[:30], X[:30, 0]), Task(X[30:], X[30:, 0])
+    >>> curve = width_sweep(train, test, widths=[10, 100, np.inf], temperature=0.1)
+    >>> curve.test_error.values.round(2)
+    array([0.13, 0.13, 0.13])
     """
     return _problem("width_sweep", task, priors).sweep(test, widths=widths)
 

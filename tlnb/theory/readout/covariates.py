@@ -36,6 +36,13 @@ class GaussianCovariates:
     ----------
     eigenvalues, squared_projections : arrays of shape (K,)
         e_k ≥ 0 of Ω, ascending, and (Uᵀτ)_k².
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.theory.glm import GaussianCovariates
+    >>> GaussianCovariates(np.eye(20), np.full(20, 0.2), teacher_variance=1.0).n_features
+    20
     """
 
     feature_covariance: Array = field(repr=False)

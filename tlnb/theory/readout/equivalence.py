@@ -84,6 +84,17 @@ def analytic_covariates(
     ValueError, TypeError
         For a nonlinearity that is not odd (use `measured_covariates` there), a first layer of the
         wrong shape, an unknown activation or side.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import CorrelatedHiddenManifold
+    >>> from tlnb.theory.readout.equivalence import analytic_covariates
+    >>> manifold = CorrelatedHiddenManifold(60, 40, random_state=0)
+    >>> W = np.random.default_rng(0).standard_normal((30, 60))
+    >>> covariates = analytic_covariates(manifold, W, activation="erf")
+    >>> covariates.n_features, bool(covariates.teacher_variance > 0)
+    (30, True)
     """
     if not isinstance(manifold, CorrelatedHiddenManifold):
         raise TypeError(
@@ -128,6 +139,14 @@ def measured_covariates(features: ArrayLike, field: ArrayLike) -> GaussianCovari
     ------
     ValueError, TypeError
         For fewer than two examples, labels of one class, wrong shapes, values that are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.theory.readout.equivalence import measured_covariates
+    >>> u = np.random.default_rng(0).standard_normal((5000, 4))
+    >>> measured_covariates(u, u[:, 0]).teacher_covariance.round(1) + 0.0
+    array([1., 0., 0., 0.])
     """
     u = check_inputs(features, "features")
     ν = check_labels(field, len(u), "field")

@@ -21,6 +21,12 @@ def proximal(margin: ArrayLike, V: float, loss: str) -> Array:
 
     ℓ(z) is log(1 + e^-z) ("logistic"), max(0, 1 - z) ("hinge") or (1 - z)²/2 ("square"). The
     logistic one is found by Newton's method, which is monotone there, for V of any size.
+
+    Examples
+    --------
+    >>> from tlnb.theory.glm import proximal
+    >>> proximal([-1.0, 0.5, 2.0], 1.0, "hinge")
+    array([0., 1., 2.])
     """
     V = check_positive("V", V)
     return LEARNED[check_choice("loss", loss, LEARNED)](np.asarray(margin, dtype=float), V).z

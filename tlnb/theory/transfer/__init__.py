@@ -7,8 +7,9 @@ from tlnb.theory.transfer.branch import Branch
 from tlnb.theory.transfer.candidates import Choice
 from tlnb.theory.transfer.choice import check_coupling, evidence_coupling
 from tlnb.theory.transfer.predictor import TransferSolution
-from tlnb.theory.transfer.problem import THEORIES, TransferProblem, coupling_sweep, solve
+from tlnb.theory.transfer.problem import TransferProblem
 from tlnb.theory.transfer.saddle import Overlaps, frozen, newton
+from tlnb.theory.transfer.solver import THEORIES, coupling_sweep, solve
 
 __all__ = [
     "SCHEMES",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlnb._renamed import renamed
 from tlnb.data.task import Task, check_task
 from tlnb.priors import PriorOptions, Priors, WeightCovariances, check_options
 from tlnb.theory.leave_one_out import LeaveOneOut
@@ -22,13 +21,12 @@ from tlnb.theory.transfer.curve import transfer_curve
 from tlnb.theory.transfer.kernels import CoupledKernels
 from tlnb.theory.transfer.predictor import Predictor, TransferSolution
 from tlnb.theory.transfer.saddle import Overlaps, frozen
-from tlnb.validation import check_choice, check_width
+from tlnb.validation import check_width
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
 Array = NDArray[np.float64]
-THEORIES = ("scalar", "unit-law")
 
 
 class TransferProblem:
@@ -337,122 +335,3 @@ class TransferProblem:
 
 def _source_kernel(source: Task, priors: Priors) -> NetworkKernel:
     return NetworkKernel(source.X, priors.activation, 1 / priors.source_weight_precision)
-
-
-def solve(
-    source: Task,
-    target: Task,
-    *,
-    width: float,
-    coupling: float | str,
-    **priors: Unpack[PriorOptions],
-) -> TransferSolution:
-    """The Franz-Parisi saddle point of a target coupled to a source.
-
-    Parameters
-    ----------
-    source, target : Task
-        Inputs (P_s, N0), (P_t, N0) and their labels.
-    width : float
-        N1 ≥ 1 of both networks. At ``numpy.inf`` no label of the source reaches the target; the
-        coupled prior is all that is left.
-    coupling : float, "leave-one-out" or "evidence"
-        γ from 0, the target alone, to ``numpy.inf``, frozen source features. "leave-one-out" takes
-        the coupling of least leave-one-out Gibbs error, which estimates the test error well;
-        "evidence" the one of largest log evidence. At low temperature that is often 0 even where a
-        coupling helps: labels of ±1 then count as exact, and stiff features pay for each of them.
-    **priors
-        activation, temperature, weight_precision, readout_precision or richness, the same with
-        ``source_`` in front, coupling_scheme: see `tlnb.priors.Priors`.
-
-    Notes
-    -----
-    At γ = 0 the target does not know the source, and the solution is that of one task, with
-    Q_st = Q_tt = 0. For activations that are not odd the action's own limit γ → 0 keeps overlaps of
-    order 1/N1, because independent networks share a mean output.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For arguments outside what is allowed, and kernels singular at this temperature.
-    ConvergenceError
-        If no physical saddle point with a small residual was reached.
-
-    Warns
-    -----
-    CompetingSaddlesWarning
-        If the action of the source or of the target alone has further minima.
-    """
-    check_options("solve", priors, PriorOptions)
-    return TransferProblem(source, target, **priors).solve(width=width, coupling=coupling)
-
-
-def coupling_sweep(
-    source: Task,
-    target: Task,
-    test: Task,
-    *,
-    widths: Sequence[float],
-    couplings: Sequence[float],
-    baseline: str | None = None,
-    theory: str = "scalar",
-    rng: int | np.random.Generator | None = 0,
-    **priors: Unpack[PriorOptions],
-) -> Dataset:
-    """The transfer curve of two data sets: theory over widths and couplings.
-
-    The source's kernel is decomposed once for all of them.
-
-    Parameters
-    ----------
-    source, target, test : Task
-        ``test`` holds the inputs and labels of the target task that errors are averaged over.
-    widths, couplings : sequences of float
-        N1 ≥ 1 and γ ≥ 0, ``numpy.inf`` allowed in both, in any order.
-    baseline : {None, "scratch", "matched-prior"}
-        Instead of transfer, the same networks trained on the target alone: with their own prior
-        ("scratch"), or with the prior variance c_t(γ) that the coupling leaves them
-        ("matched-prior"), which tells regularisation from transfer.
-    theory : {"scalar", "unit-law"}
-        Four overlaps and the prior's kernels, or the whole law of a hidden unit by particles
-        (`tlnb.theory.unit_law`), which takes a quarter of a minute a width, finite widths and no
-        baseline, and adds Monte Carlo errors as ``*_mcse``; log_evidence is NaN where γ > 0.
-    rng : int or Generator
-        Of the particles.
-    **priors
-        As in `solve`: activation, temperature, precisions, coupling_scheme; see
-        `tlnb.priors.Priors`. With ``richness`` the readout precision grows with the width.
-
-    Returns
-    -------
-    xarray.Dataset over (width, coupling)
-        Q_s, Q_t, Q_st, Q_tt, train_error, squared_bias, total_variance, source_variance,
-        test_error, classification_error, log_evidence, residual; errors and variances are means
-        over the test points.
-
-    Raises
-    ------
-    ValueError, TypeError, ConvergenceError
-        As `solve` does.
-    """
-    check_options("coupling_sweep", priors, PriorOptions)
-    check_choice("theory", theory, THEORIES)
-    if theory == "unit-law":
-        from tlnb.theory.unit_law import TransferLawProblem
-
-        if baseline is not None:
-            raise ValueError(f"baseline must be None with theory='unit-law', got {baseline!r}")
-        law = TransferLawProblem(source, target, rng=rng, **priors)
-        return law.sweep(test, widths=widths, couplings=couplings)
-    problem = TransferProblem(source, target, **priors)
-    return problem.sweep(test, widths=widths, couplings=couplings, baseline=baseline)
-
-
-@renamed("tlnb.theory.transfer.solution", "TransferProblem.solve")
-def _solution(problem: TransferProblem, width: float, coupling: float | str) -> TransferSolution:
-    return problem.solve(width=width, coupling=coupling)
-
-
-@renamed("tlnb.theory.transfer.sweep", "TransferProblem.sweep")
-def _sweep(problem: TransferProblem, test: Task, **grid: Sequence[float]) -> Dataset:
-    return problem.sweep(test, **grid)
