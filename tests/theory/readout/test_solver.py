@@ -94,8 +94,8 @@ def test_is_a_fixed_point_of_the_slow_map_at_the_extremes(loss, ratio, regulariz
 def test_numbers_of_a_known_instance():
     """Sign inputs, erf features, random first layer: K = 150, N0 = 300, D = 200.
 
-    The errors were computed apart from this package from the equations of Loureiro et al. (2021), on
-    other draws of these covariances: hence the tolerance.
+    The errors were computed apart from this package, from the equations of Loureiro et al. (2021),
+    on other draws of these covariances: hence the tolerance.
     """
     rng = np.random.default_rng(0)
     N0, D, K = 300, 200, 150
