@@ -6,6 +6,8 @@ Fashion-MNIST, EMNIST or CIFAR-10 there (`tlnb.data.pools`). The atlas holds `pa
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from scipy.special import expit
 from scipy.stats import spearmanr
@@ -14,9 +16,10 @@ from experiments import pairs
 from experiments.sweep import Sweep
 from tlnb import Task, scores
 from tlnb.gain import transfer_gain
-from tlnb.gain.training import train_networks
+from tlnb.gain.training import DECAYS, train_networks
 from tlnb.kernels import kernel
-from tlnb.networks import TwoLayerNetwork
+from tlnb.networks import TwoLayerNetwork, train_mode
+from tlnb.theory.transfer import TransferProblem
 
 N_PAIRS = 120
 VERDICTS = ("hurts", "undecided", "helps")
@@ -56,7 +59,7 @@ def atlas_point(number: int, seed: int) -> dict[str, np.ndarray | float]:
     }
     for name in ("coupling", "temperature", "richness"):
         found |= {f"{way}_{name}": point[name] for way, point in points.items()}
-    for decay_to in ("start", "zero"):
+    for decay_to in DECAYS:
         outputs, converged = train_networks(
             [source], [target], points, test.X,
             width=pair.width, starts=STARTS, decay_to=decay_to, rng=number,
@@ -115,12 +118,85 @@ def transferability(
 def _source_network(
     source: Task, width: int, point: dict[str, float], seed: int
 ) -> TwoLayerNetwork:
-    from tlnb.networks import train_mode
-
     start = TwoLayerNetwork.random(width, source.n_features, rng=seed)
     at = {name: point[name] for name in ("temperature", "readout_precision")}
     # Weight decay towards the start, as in `tlnb.gain.training`.
     return train_mode(source, source=start, coupling=1.0, weight_precision=1e-12, **at).network
 
 
-SWEEPS = {"atlas": Sweep(atlas_point, {"number": range(N_PAIRS)}, seed=9)}
+QUESTIONS = (  # source and target: the same, another question, one class exchanged, unrelated
+    (pairs.LOW, pairs.LOW),
+    (pairs.PARITY, pairs.LOW),
+    ("3,8|4,9", "3,8|5,9"),
+    ("0,1|2,3", "6,7|8,9"),
+)
+TEMPERATURES, PRECISIONS = (0.001, 0.01, 0.1), (1.0, 10.0, 100.0, 1000.0)
+COUPLINGS = (0.0, 0.3, 1.0, 3.0, 10.0, 100.0, np.inf)
+PRIORS = ((0.1, 1.0), (0.01, 1.0), (0.01, 100.0), (0.001, 1000.0))  # T and λ1, lazy to rich
+FINE = (0.0, *np.geomspace(0.03, 3000, 16).tolist(), 10.0, np.inf)
+WIDTH = 100
+
+
+CANDIDATE = ("temperature", "readout_precision", "coupling", "left_out", "squared_residual")
+CANDIDATE += ("log_evidence", "error", "wrong")
+TRAINED = ("squared_error", "classification_error")
+CURVES = ("Q_s", "Q_t", "Q_st", "Q_tt", "test_error", "classification_error")
+
+
+def choice_point(question: int) -> dict[str, np.ndarray | float]:
+    """All candidates of one question, with their evidence; networks trained at the choices."""
+    drawn = pairs.section_tasks(*QUESTIONS[question])
+    problem = TransferProblem(drawn.source, drawn.target)
+    names = ("temperature", "readout_precision", "coupling")
+    table = {name: [] for name in (*names, "left_out", "squared_residual", "log_evidence")}
+    table |= {"error": [], "wrong": []}
+    for T, precision in product(TEMPERATURES, PRECISIONS):
+        mine = problem.with_priors(temperature=T, readout_precision=precision)
+        for coupling in COUPLINGS:
+            solution = mine.solve(width=WIDTH, coupling=coupling)
+            left_out = solution.leave_one_out()
+            outcome = solution.predict(drawn.test.X, drawn.test.y)
+            for name, value in zip(names, (T, precision, coupling), strict=True):
+                table[name].append(value)
+            table["left_out"].append(left_out.test_error.mean())
+            table["squared_residual"].append((left_out.residual**2).mean())
+            table["log_evidence"].append(solution.log_evidence)
+            table["error"].append(outcome.test_error.mean())
+            table["wrong"].append(np.mean(outcome.mean * drawn.test.y <= 0))
+    found: dict[str, np.ndarray | float] = {k: np.array(v) for k, v in table.items()}
+    for decay_to in DECAYS:
+        gain = transfer_gain(
+            drawn.source, drawn.target, drawn.test,
+            width=WIDTH, train=STARTS + 1, decay_to=decay_to,
+        )  # fmt: skip
+        for measure in TRAINED:
+            by_way = gain.trained.pivot(index="way", columns="start", values=measure)
+            ways = ["scratch", "fine-tuned", "frozen"]
+            found[f"{decay_to}_{measure}"] = by_way.loc[ways].to_numpy()
+    return found | {"verdict": VERDICTS.index(gain.verdict)}
+
+
+def curve_point(question: int, prior: int) -> dict[str, np.ndarray]:
+    """Norms, overlaps and errors over couplings: 300 source images, 300 of the test images."""
+    drawn = pairs.section_tasks(*QUESTIONS[question])
+    rows = np.random.default_rng(3).permutation(1000)[:300]
+    source = Task(drawn.source.X[rows], drawn.source.y[rows])
+    test = Task(drawn.test.X[:300], drawn.test.y[:300])
+    T, precision = PRIORS[prior]
+    problem = TransferProblem(source, drawn.target, temperature=T, readout_precision=precision)
+    swept = problem.sweep(test, widths=[WIDTH, np.inf], couplings=sorted(FINE))
+    return {"coupling": np.array(sorted(FINE))} | {name: swept[name].values for name in CURVES}
+
+
+SWEEPS = {
+    "atlas": Sweep(atlas_point, {"number": range(N_PAIRS)}, seed=9),
+    "choice": Sweep(
+        choice_point, {"question": range(4)}, seed=9,
+        dims={name: ["candidate"] for name in CANDIDATE}
+        | {f"{d}_{m}": ["way", "start"] for d in DECAYS for m in TRAINED},
+    ),
+    "curves": Sweep(
+        curve_point, {"question": range(2), "prior": range(4)}, seed=9,
+        dims={"coupling": ["strength"]} | {name: ["width", "strength"] for name in CURVES},
+    ),
+}  # fmt: skip
