@@ -28,12 +28,14 @@ from scipy.optimize import brentq, minimize_scalar
 from threadpoolctl import threadpool_limits
 
 from tlnb import Task, coupling_sweep, width_sweep
+from tlnb.data.images import digits, transfer_tasks
 from tlnb.data.manifold import CorrelatedHiddenManifold
 from tlnb.kernels import InnerProducts, get_activation, kernel
 from tlnb.priors import weight_covariances
 from tlnb.sampling import sample_posterior, summary
 from tlnb.sampling.likelihood import NetworkLikelihood
 from tlnb.sweeps import run_grid
+from tlnb.theory import unit_law
 from tlnb.theory.glm import GaussianCovariates, learning_curve
 from tlnb.theory.readout.equivalence import analytic_covariates
 from tlnb.theory.transfer import TransferProblem
@@ -359,6 +361,43 @@ def sampler_rows() -> list[Row]:
     return rows
 
 
+def unit_law_rows() -> list[Row]:
+    """The law of a hidden unit on 300 digits, N1 = 100, T = 0.01, λ1 = 100, on one core."""
+    sizes = {"n_source": 300, "n_target": 20, "n_test": 200}
+    drawn = transfer_tasks(digits(), "3,8|4,9", "3,8|4,9", **sizes, seed=0)
+    train, test = drawn.source, drawn.test
+    given = {"width": 100, "temperature": 0.01, "readout_precision": 100.0}
+
+    def law(task: Task, particles: int = 2000) -> tuple[float, float, float]:
+        """Seconds, test error and its Monte Carlo error."""
+        start = time.process_time()
+        with threadpool_limits(1):
+            found = unit_law.solve(task, particles=particles, tolerance=0.2, **given)
+            value, mcse = found.averages(test)["test_error"]
+        return time.process_time() - start, value, mcse
+
+    taken, value, mcse = law(train)
+    mine = taken * max(1.0, (mcse / (0.01 * value)) ** 2)
+    start = time.process_time()
+    plan = {"chains": 4, "warmup": 150, "draws": 60, "thin": 2, "rng": 1, "progress": False}
+    sampled = summary(sample_posterior(train, test=test, **plan, **given)).loc["test_error"]
+    seconds_sampled = time.process_time() - start
+    needed = (sampled["mcse"] / (0.01 * sampled["mean"])) ** 2
+    theirs = seconds_sampled * (150 + 120 * needed) / 270
+    half = Task(train.X[:150], train.y[:150])
+    what = "law of a hidden unit, P = 300, N1 = 100, test error to 1 %"
+    quarter, smaller = law(train, 500)[0], law(half)[0]
+    return [
+        Row(what, "a limit", f"{mine:.1f} s", "20 s", mine / 20, 1.0),
+        Row(what, "sampled networks to the same error", f"{mine:.1f} s", f"{theirs:.0f} s",
+            mine / theirs, 0.05),
+        Row("the same, 2000 particles", "500 particles", f"{taken:.1f} s", f"{quarter:.1f} s",
+            taken / quarter, 4.5),
+        Row("the same, P = 300", "P = 150", f"{taken:.1f} s", f"{smaller:.1f} s",
+            taken / smaller, 4.5),
+    ]  # fmt: skip
+
+
 def sweep_point(draw: int, seed: int) -> dict[str, float]:
     """One point of a sweep: networks from a posterior, a few seconds of work."""
     train, _ = tasks(120, 1, n_features=40)
@@ -489,6 +528,7 @@ PARTS = (
     readout_rows,
     gradient_rows,
     sampler_rows,
+    unit_law_rows,
     sweep_rows,
     command_rows,
     memory_rows,
