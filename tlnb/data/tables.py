@@ -253,11 +253,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     with path.open("rb"):  # an OSError of its own, before pandas speaks
         pass
     try:
-        return (
-            pd.read_csv(path, float_precision="round_trip")
-            if path.suffix.lower() == ".csv"
-            else pd.read_parquet(path)
-        )
+        return pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
     except ImportError as error:
         hint = "a .parquet table needs pyarrow: pip install 'tlnb[parquet]'"
         raise ImportError(f"{path}: {hint}") from error
