@@ -25,7 +25,7 @@ def test_a_deck_holds_the_chapters_figures_and_equations(path):
     }
     assert set(images) == figures
     assert deck.count("<section") == deck.count("</section>")
-    assert deck.count(r"\tag{") >= 3
+    assert deck.count(r"\tag{") >= 1
     assert not re.search(r"\{(eq|numref|cite|ref)[:}]", deck)
     assert "Exercises" not in re.findall(r"<h2>([^<]*)</h2>", deck)
 
