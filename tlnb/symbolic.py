@@ -79,10 +79,15 @@ def integrate_readouts(
 def effective_action(
     Q: sp.Expr, K: object, y: object, *, width: sp.Expr, temperature: sp.Expr
 ) -> sp.Expr:
-    """A(Q) = N1 (Q - ln Q) + ln det(T + Q K) + yᵀ (T + Q K)⁻¹ y; the weight of Q is exp(-A/2)."""
-    K, y = as_block(K), as_block(y)
-    covariance = temperature * sp.eye(K.rows) + Q * K
-    return width * (Q - sp.log(Q)) + log_det(covariance) + quadratic(y, covariance)
+    """A(Q) = N1 (Q - ln Q) + ln det(T + Q K) + yᵀ (T + Q K)⁻¹ y; the weight of Q is exp(-A/2).
+
+    A matrix Q is that of several outputs: N1 (Tr Q - ln det Q) and Q⊗K, with the labels of one
+    output below those of the other in the column y.
+    """
+    Q, K, y = as_block(Q), as_block(K), as_block(y)
+    covariance = temperature * sp.eye(Q.rows * K.rows) + sp.kronecker_product(Q, K)
+    prior = width * (Q.trace() - log_det(Q))
+    return prior + log_det(covariance) + quadratic(y, covariance)
 
 
 # Replica-symmetric matrices
@@ -187,12 +192,15 @@ def covariance(
     source_temperature: sp.Expr,
     target_temperature: sp.Expr,
 ) -> ReplicaMatrix:
-    """G = T + Q̄∘K: scalar overlaps (Q_s, Q_st, Q_t, Q_tt), blocks (K_s, K_st, K_t, K_tt')."""
+    """G = T + Q̄∘K: overlaps (Q_s, Q_st, Q_t, Q_tt), kernel blocks (K_s, K_st, K_t, K_tt').
+
+    Overlaps of several outputs are matrices, and their products with the kernels are Kronecker's.
+    """
+    s, x, d, o = (
+        sp.kronecker_product(getattr(overlaps, name), getattr(kernels, name)) for name in "sxdo"
+    )
     return ReplicaMatrix(
-        source_temperature * sp.eye(kernels.s.rows) + overlaps.s[0] * kernels.s,
-        overlaps.x[0] * kernels.x,
-        target_temperature * sp.eye(kernels.d.rows) + overlaps.d[0] * kernels.d,
-        overlaps.o[0] * kernels.o,
+        source_temperature * sp.eye(s.rows) + s, x, target_temperature * sp.eye(d.rows) + d, o
     )
 
 
@@ -237,11 +245,14 @@ def condition_on_source(G: ReplicaMatrix, y_s: object) -> Conditioned:
 def franz_parisi_action(
     overlaps: ReplicaMatrix, G: ReplicaMatrix, y_s: object, y_t: object, *, width: sp.Expr
 ) -> sp.Expr:
-    """S_FP = N1 [Q_t - ln D - (Q_tt - Q_st²/Q_s)/D] + ln det Δ + Tr Δ⁻¹E + rᵀ Δ⁻¹ r."""
+    """S_FP = N1 [Q_t - ln D - (Q_tt - Q_st²/Q_s)/D] + ln det Δ + Tr Δ⁻¹E + rᵀ Δ⁻¹ r.
+
+    With several outputs: Tr Q_t - ln det D - Tr D⁻¹(Q_tt - Q_stᵀQ_s⁻¹Q_st) in the brackets.
+    """
     mean, spread, private = condition_on_source(G, y_s)
-    D = overlaps.difference[0]
-    shared = overlaps.o[0] - overlaps.x[0] ** 2 / overlaps.s[0]
-    prior = width * (overlaps.d[0] - sp.log(D) - shared / D)
+    D = overlaps.difference
+    shared = condition_on_source(overlaps, sp.zeros(overlaps.s.rows, 1)).spread
+    prior = width * (overlaps.d.trace() - log_det(D) - (inverse(D) * shared).trace())
     trace = (inverse(private) * spread).trace()
     return prior + log_det(private) + trace + quadratic(as_block(y_t) - mean, private)
 

@@ -107,6 +107,16 @@ def check_labels(y: ArrayLike, n_examples: int, name: str = "y") -> NDArray[np.f
     return array
 
 
+def check_outputs(y: ArrayLike, n_examples: int, name: str = "y") -> NDArray[np.float64]:
+    """Return ``y`` as a finite float64 array of shape (n_examples, C), C >= 1 outputs."""
+    allowed = f"a finite real array of shape ({n_examples}, C) with C >= 1"
+    array = _real_array(y, name, allowed)
+    if array.ndim != 2 or array.shape[0] != n_examples or array.shape[1] == 0:
+        raise ValueError(f"{name} must be {allowed}, got shape {array.shape}")
+    _check_finite(array, name, allowed)
+    return array
+
+
 def check_rng(name: str, value: object, purpose: str = "") -> np.random.Generator:
     """Return the Generator that ``value`` is or seeds; None seeds it with fresh entropy.
 

@@ -35,6 +35,7 @@ class Mutant(NamedTuple):
 ACTIVATIONS, PRIORS = "tlnb/kernels/activations.py", "tlnb/priors.py"
 ONE_TASK, TRANSFER = "tlnb/theory/one_task/", "tlnb/theory/transfer/"
 LIKELIHOOD, DRAWN = "tlnb/sampling/likelihood.py", "tlnb/sampling/transfer.py"
+OUTPUTS = "tlnb/theory/outputs/"
 MUTANTS = [
     Mutant(
         "constant of the arcsine kernel",
@@ -410,6 +411,38 @@ MUTANTS = [
         "slope *= t\n",
         "slope *= 0.9 * t\n",
         "theory/unit_law/test_moments.py",
+        "",
+    ),
+    Mutant(
+        "pull of the labels between two outputs",
+        OUTPUTS + "action.py",
+        "pull.T @ pull / width",
+        "0.9 * pull.T @ pull / width",
+        "theory/outputs/test_outputs_problem.py",
+        "",
+    ),
+    Mutant(
+        "crossed part of the curvature in Q",
+        OUTPUTS + "action.py",
+        "1 - 2 * share, pull",
+        "1 - share, pull",
+        "theory/outputs/test_outputs_problem.py",
+        "",
+    ),
+    Mutant(
+        "covariance among the outputs",
+        OUTPUTS + "solution.py",
+        "variance = q * (test.k[:, None] - test.V_squared.T @ share)",
+        "variance = q.mean() * (test.k[:, None] - test.V_squared.T @ share)",
+        "theory/outputs/test_outputs_problem.py",
+        "",
+    ),
+    Mutant(
+        "an example left out with all its outputs",
+        OUTPUTS + "prediction.py",
+        "np.matmul(private, solved[..., None])[..., 0]",
+        "(np.einsum('naa->na', private) * solved)",
+        "theory/outputs/test_outputs_problem.py",
         "",
     ),
 ]

@@ -1,0 +1,22 @@
+"""Several outputs that share the hidden layer: Q is a matrix."""
+
+from tlnb.theory.outputs.action import effective_action, expand
+from tlnb.theory.outputs.prediction import OutputsLeaveOneOut, OutputsPrediction, votes
+from tlnb.theory.outputs.problem import OVERLAPS, OutputsProblem, solve, width_sweep
+from tlnb.theory.outputs.saddle import LeastAction, least_action
+from tlnb.theory.outputs.solution import OutputsSolution
+
+__all__ = [
+    "OVERLAPS",
+    "LeastAction",
+    "OutputsLeaveOneOut",
+    "OutputsPrediction",
+    "OutputsProblem",
+    "OutputsSolution",
+    "effective_action",
+    "expand",
+    "least_action",
+    "solve",
+    "votes",
+    "width_sweep",
+]
