@@ -77,10 +77,7 @@ def test_links_between_pages_lead_somewhere():
 
 def test_repository_stands_in_one_place_and_elsewhere_agrees():
     url = repository.repository_url()
-    for name, stamp in (
-        ("CITATION.cff", repository.citation),
-        ("pyproject.toml", repository.pyproject),
-    ):
+    for name, stamp in repository.STAMPS.items():
         text = _read(name)
         assert stamp(text, url) == text
         stamped = stamp(text, URL)

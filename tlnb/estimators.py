@@ -6,7 +6,7 @@ cross-validation; ``decompose`` gives the variances and errors, ``order_paramete
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,12 +38,21 @@ class TransferOrderParameters(NamedTuple):
     Q_tt: float
 
 
+class _Solution(Protocol):
+    """What any theory gives."""
+
+    def predict(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
+        """Mean, variances and, given labels, errors at inputs ``X`` (n, N0)."""
+        ...
+
+
 class _NetworkRegressor(RegressorMixin, BaseEstimator):
     """What both estimators do once the theory is solved."""
 
+    solution_: _Solution
+
     def _task(self, X: ArrayLike, y: ArrayLike) -> Task:
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        return Task(X, y)
+        return Task(*validate_data(self, X, y, dtype=np.float64, y_numeric=True))
 
     def _predict(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
         check_is_fitted(self)
@@ -143,9 +152,9 @@ class RenormalizedGPRegressor(_NetworkRegressor):
         """Solve the saddle point for inputs ``X`` (P, N0) and labels ``y`` (P,)."""
         parameters = self.get_params()
         theory, rng = parameters.pop("theory"), parameters.pop("rng")
-        self.solution_ = _alone(self._task(X, y), theory, rng, parameters)
-        self.order_parameters_ = OneTaskOrderParameters(self.solution_.Q)
-        self.log_evidence_ = self.solution_.log_evidence
+        self.solution_ = solution = _alone(self._task(X, y), theory, rng, parameters)
+        self.order_parameters_ = OneTaskOrderParameters(solution.Q)
+        self.log_evidence_ = solution.log_evidence
         return self
 
 
@@ -243,12 +252,13 @@ class TransferGPRegressor(_NetworkRegressor):
         # A parameter out of range is an error with or without a source.
         transfer.check_coupling(coupling)
         priors = transfer.Priors(**parameters)
+        problem: TransferLawProblem | transfer.TransferProblem
         if source is None:
             shared = set(RenormalizedGPRegressor().get_params()) - {"theory", "rng"}
             alone = {name: getattr(self, name) for name in shared}
-            self.solution_ = _alone(target, theory, rng, alone)
-            Q_s, Q_t, Q_st, Q_tt = np.nan, self.solution_.Q, 0.0, 0.0
-            self.coupling_ = 0.0
+            self.solution_ = scratch = _alone(target, theory, rng, alone)
+            Q_s, Q_t, Q_st, Q_tt = np.nan, scratch.Q, 0.0, 0.0
+            self.coupling_, self.log_evidence_ = 0.0, scratch.log_evidence
         else:
             check_choice("theory", theory, transfer.THEORIES)
             if theory == "unit-law":
@@ -257,7 +267,6 @@ class TransferGPRegressor(_NetworkRegressor):
                 problem = transfer.TransferProblem(source, target, priors)
             self.solution_ = solution = problem.solve(width=width, coupling=coupling)
             Q_s, Q_t, Q_st, Q_tt = solution.Q_s, solution.Q_t, solution.Q_st, solution.Q_tt
-            self.coupling_ = solution.coupling
+            self.coupling_, self.log_evidence_ = solution.coupling, solution.log_evidence
         self.order_parameters_ = TransferOrderParameters(Q_s, Q_t, Q_st, Q_tt)
-        self.log_evidence_ = self.solution_.log_evidence
         return self

@@ -105,7 +105,7 @@ class PriorOptions(OneTaskOptions, total=False):
     coupling_scheme: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Priors:
     """The networks' activation and priors, and how the coupling acts.
 
@@ -137,39 +137,48 @@ class Priors:
     100.0
     """
 
-    activation: str | Activation | Callable = "erf"
-    temperature: float = 0.01
-    weight_precision: float = 1.0
-    readout_precision: float | None = 1.0
-    source_temperature: float | None = None
-    source_weight_precision: float | None = None
-    source_readout_precision: float | None = None
-    coupling_scheme: str = "elastic"
-    richness: float | None = None
-    source_richness: float | None = None
-    _given: dict[str, Any] = field(init=False, repr=False, compare=False)
+    activation: Activation
+    temperature: float
+    weight_precision: float
+    readout_precision: float | None
+    source_temperature: float
+    source_weight_precision: float
+    source_readout_precision: float | None
+    coupling_scheme: str
+    richness: float | None
+    source_richness: float | None
+    _given: dict[str, Any] = field(repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        def put(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
-        put("_given", {name: getattr(self, name) for name in PriorOptions.__annotations__})
-        put("activation", get_activation(self.activation))
-        check_choice("coupling_scheme", self.coupling_scheme, SCHEMES)
+    def __init__(
+        self,
+        activation: str | Activation | Callable = "erf",
+        temperature: float = 0.01,
+        weight_precision: float = 1.0,
+        readout_precision: float | None = 1.0,
+        source_temperature: float | None = None,
+        source_weight_precision: float | None = None,
+        source_readout_precision: float | None = None,
+        coupling_scheme: str = "elastic",
+        richness: float | None = None,
+        source_richness: float | None = None,
+    ) -> None:
+        arguments = dict(locals())
+        given = {name: arguments[name] for name in PriorOptions.__annotations__}
+        own: dict[str, Any] = {
+            "activation": get_activation(activation),
+            "coupling_scheme": check_choice("coupling_scheme", coupling_scheme, SCHEMES),
+        }
         for name in ("temperature", "weight_precision"):
-            own = check_positive(name, getattr(self, name))
-            of_source = getattr(self, f"source_{name}")
-            put(name, own)
-            source = own if of_source is None else check_positive(f"source_{name}", of_source)
-            put(f"source_{name}", source)
-        own = _readouts("", self.readout_precision, self.richness, (1.0, None))
-        if self.source_readout_precision is None and self.source_richness is None:
-            source = own
-        else:
-            source = _readouts("source_", self.source_readout_precision, self.source_richness)
-        for start, pair in (("", own), ("source_", source)):
-            put(f"{start}readout_precision", pair[0])
-            put(f"{start}richness", pair[1])
+            own[name] = own[f"source_{name}"] = check_positive(name, given[name])
+            if given[f"source_{name}"] is not None:
+                own[f"source_{name}"] = check_positive(f"source_{name}", given[f"source_{name}"])
+        readouts = _readouts("", readout_precision, richness, (1.0, None))
+        of_source = readouts
+        if source_readout_precision is not None or source_richness is not None:
+            of_source = _readouts("source_", source_readout_precision, source_richness)
+        own["readout_precision"], own["richness"] = readouts
+        own["source_readout_precision"], own["source_richness"] = of_source
+        self.__dict__.update(own, _given=given)  # the fields are frozen
 
     @classmethod
     def of(cls, function: str, options: Mapping[str, Any]) -> Priors:
@@ -198,15 +207,45 @@ class Priors:
                     given[other] = None
         return Priors(**(given | changes))
 
-    def at_width(self, width: float) -> Priors:
+    def of_source(self) -> Priors:
+        """Those of the source, for which it is a task of its own."""
+        return Priors(
+            activation=self.activation,
+            temperature=self.source_temperature,
+            weight_precision=self.source_weight_precision,
+            readout_precision=self.source_readout_precision,
+            richness=self.source_richness,
+        )
+
+    def at_width(self, width: float) -> PriorsAtWidth:
         """The same priors with each richness turned into the readout precision at this width."""
-        changes = {}
-        for start in ("", "source_"):
-            richness = getattr(self, f"{start}richness")
-            if richness is not None:
-                changes[f"{start}readout_precision"] = richness * _finite(width)
-                changes[f"{start}richness"] = None
-        return self.replace(**changes) if changes else self
+        values = dict(self.__dict__)
+        if self.richness is not None or self.source_richness is not None:
+            changes: dict[str, float | None] = {}
+            for start in ("", "source_"):
+                richness = getattr(self, f"{start}richness")
+                if richness is not None:
+                    changes[f"{start}readout_precision"] = richness * _finite(width)
+                    changes[f"{start}richness"] = None
+            values = self.replace(**changes).__dict__
+        found = object.__new__(PriorsAtWidth)
+        found.__dict__.update(values)
+        return found
+
+
+class PriorsAtWidth(Priors):
+    """Priors at one width, without a richness: both readout precisions are numbers."""
+
+    readout_precision: float
+    source_readout_precision: float
+
+    def of_source(self) -> PriorsAtWidth:
+        """Those of the source, for which it is a task of its own."""
+        return super().of_source().at_width(1)
+
+    def at_width(self, width: float) -> PriorsAtWidth:
+        """These priors: nothing is left that a width would change."""
+        return self
 
 
 def _readouts(

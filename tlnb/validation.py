@@ -62,11 +62,10 @@ def check_count(name: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
-def check_couplings(couplings: object, depth: int) -> tuple[float, ...]:
+def check_couplings(couplings: float | Iterable[float], depth: int) -> tuple[float, ...]:
     """Return one γ ≥ 0 for each of ``depth`` layers, infinity allowed; a number is for all."""
-    if np.ndim(couplings) == 0:
-        couplings = (couplings,) * depth
-    checked = tuple(check_nonnegative("couplings", g, allow_infinite=True) for g in couplings)
+    each = couplings if isinstance(couplings, Iterable) else (couplings,) * depth
+    checked = tuple(check_nonnegative("couplings", g, allow_infinite=True) for g in each)
     if len(checked) != depth:
         raise ValueError(
             f"couplings must be one number or one for each of {depth} hidden layers, got "
@@ -117,7 +116,9 @@ def check_outputs(y: ArrayLike, n_examples: int, name: str = "y") -> NDArray[np.
     return array
 
 
-def check_rng(name: str, value: object, purpose: str = "") -> np.random.Generator:
+def check_rng(
+    name: str, value: int | np.random.Generator | None, purpose: str = ""
+) -> np.random.Generator:
     """Return the Generator that ``value`` is or seeds; None seeds it with fresh entropy.
 
     An integer seeds one stream for each ``purpose``: two functions that are given the same integer

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tlnb.validation import check_inputs, check_labels, read_only
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Task:
     """Inputs ``X`` and labels ``y`` of one data set.
 
@@ -45,23 +45,25 @@ class Task:
 
     X: NDArray[np.float64] = field(repr=False)
     y: NDArray[np.float64] = field(repr=False)
-    ids: NDArray | None = field(default=None, repr=False)
-    name: str = ""
+    ids: NDArray | None = field(repr=False)
+    name: str
 
-    def __post_init__(self) -> None:
-        X = check_inputs(self.X)
-        y = check_labels(self.y, len(X))
-        object.__setattr__(self, "X", read_only(X))
-        object.__setattr__(self, "y", read_only(y))
-        if self.ids is not None:
-            ids = np.asarray(self.ids)
+    def __init__(
+        self, X: ArrayLike, y: ArrayLike, ids: ArrayLike | None = None, name: str = ""
+    ) -> None:
+        X = check_inputs(X)
+        y = check_labels(y, len(X))
+        if ids is not None:
+            ids = np.asarray(ids)
             distinct = len(set(ids.ravel().tolist()))
             if ids.shape != (len(X),) or distinct != len(X):
                 raise ValueError(
                     f"ids must be {len(X)} distinct values, one for each input, got shape "
                     f"{ids.shape} with {distinct} distinct values"
                 )
-            object.__setattr__(self, "ids", read_only(ids))
+        self.__dict__.update(  # the fields are frozen
+            X=read_only(X), y=read_only(y), ids=None if ids is None else read_only(ids), name=name
+        )
 
     @property
     def n_examples(self) -> int:

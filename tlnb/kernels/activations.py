@@ -21,8 +21,8 @@ integrated by `tlnb.kernels.quadrature`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,14 +44,14 @@ class _NoDerivative:
     name: str
 
     def __call__(self, z: ArrayLike) -> Array:
-        """σ(z), entry by entry."""
+        """Say that there is none."""
         raise TypeError(
             f"activation {self.name!r} has no derivative; "
             "give one as Activation(name, function, derivative)"
         )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, init=False)
 class Activation:
     """An activation function σ with its Gaussian integrals.
 
@@ -87,19 +87,36 @@ class Activation:
 
     name: str
     function: Callable[[Array], ArrayLike]
-    derivative: Callable[[Array], ArrayLike] | None = None
-    kinks: tuple[float, ...] = ()
-    _closed_form: Callable[[Array, Array, Array], Array] | None = field(default=None, kw_only=True)
+    derivative: Callable[[Array], Array]
+    kinks: tuple[float, ...]
+    _closed_form: Callable[[Array, Array, Array], Array] | None
 
-    def __post_init__(self) -> None:
-        if self.derivative is None:
-            object.__setattr__(self, "derivative", _NoDerivative(self.name))
-        for argument in ("function", "derivative"):
-            if not callable(getattr(self, argument)):
-                raise TypeError(f"{argument} must be callable, got {getattr(self, argument)!r}")
-        object.__setattr__(self, "kinks", tuple(sorted({float(kink) for kink in self.kinks})))
-        if not np.isfinite(self.kinks).all():
-            raise ValueError(f"kinks must be finite numbers, got {self.kinks}")
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[Array], ArrayLike],
+        derivative: Callable[[Array], Array] | None = None,
+        kinks: Iterable[float] = (),
+        *,
+        _closed_form: Callable[[Array, Array, Array], Array] | None = None,
+    ) -> None:
+        derivative = _NoDerivative(name) if derivative is None else derivative
+        for argument, value in (("function", function), ("derivative", derivative)):
+            if not callable(value):
+                raise TypeError(f"{argument} must be callable, got {value!r}")
+        ordered = tuple(sorted({float(kink) for kink in kinks}))
+        if not np.isfinite(ordered).all():
+            raise ValueError(f"kinks must be finite numbers, got {ordered}")
+        self.__dict__.update(  # the fields are frozen
+            name=name,
+            function=function,
+            derivative=derivative,
+            kinks=ordered,
+            _closed_form=_closed_form,
+        )
+        self._check_values()
+
+    def _check_values(self) -> None:
         probe = np.linspace(-2.9, 3.1, 6).reshape(2, 3)
         allowed = (
             f"activation {self.name!r} must map an array to finite real values of the same shape; "
@@ -149,7 +166,7 @@ class Activation:
         if self._closed_form is None:
             return quadrature.dual(self, c_xx, c_xy, c_yy)
         block = np.empty(c_xy.shape)
-        for rows in chunks(*c_xy.shape, quadrature.CACHE):
+        for rows in chunks(len(c_xy), len(c_yy), quadrature.CACHE):
             block[rows] = self._closed_form(c_xx[rows, None], c_xy[rows], c_yy)
         return block
 

@@ -58,7 +58,10 @@ class Integrand(Protocol):
     ``kinks`` are the points where σ or σ' jumps, in ascending order; `repr` names it in messages.
     """
 
-    kinks: tuple[float, ...]
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Where σ or σ' jumps."""
+        ...
 
     def __call__(self, z: Array) -> Array:
         """σ(z), elementwise."""
@@ -110,7 +113,9 @@ def _pairs(
     scale = np.sqrt(variances)
     # slices of left and of right; a single row of right serves all of left's
     shared = len(right) == 1
-    parts = [(rows, slice(None) if shared else rows) for rows in chunks(*c_xy.shape, CACHE)]
+    parts = [
+        (rows, slice(None) if shared else rows) for rows in chunks(len(c_xy), c_xy.shape[1], CACHE)
+    ]
 
     def correlations() -> Iterator[Array]:
         for rows, others in parts:
@@ -205,7 +210,7 @@ def _series(sigma: Integrand, variances: Array, degree: int) -> _Series:
         return x, weighted, weighted * values
 
     x = integrands(slice(-1, None), _NODES)[0]
-    polynomials = np.concatenate(list(_hermite(x, degree))) if shared else None
+    polynomials = np.concatenate(list(_hermite(x, degree))) if shared else np.empty(0)
     for rows in chunks(len(scale), x.size, CACHE):
         x, weighted, squares = integrands(rows, _NODES)
         square[rows] = np.sum(squares, axis=-1)
@@ -316,8 +321,8 @@ def _rule(
     widths = np.clip(widths, _FINEST, step)
     levels = int(np.ceil(np.log(step / np.min(widths, initial=step)) / np.log(_RATIO)))
     offsets = step * (widths / step)[..., None] ** (np.arange(1, levels + 1) / max(levels, 1))
-    graded = [centres[..., None], centres[..., None] - offsets, centres[..., None] + offsets]
-    graded = np.concatenate(graded, axis=-1).reshape(*centres.shape[:-1], -1)
+    sides = [centres[..., None], centres[..., None] - offsets, centres[..., None] + offsets]
+    graded = np.concatenate(sides, axis=-1).reshape(*centres.shape[:-1], -1)
     grid = np.linspace(-limit, limit, int(np.ceil(2 * limit / step)) + 1)
     grid = np.broadcast_to(grid, (*centres.shape[:-1], grid.size))
     edges = np.concatenate([grid, np.clip(graded, -limit, limit)], axis=-1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -88,12 +89,23 @@ def compare_protocols(
     if not (len(regularizations) and len(of_readouts) and len(learning_rates)):
         raise ValueError("regularizations and learning_rates must hold a candidate, got none")
     states = np.random.SeedSequence(check_seed("rng", rng)).generate_state(2)
-    fixed = {"width": source.width, "activation": source.activation}
-    random = TwoLayerNetwork.random(**fixed, n_features=target.n_features, rng=int(states[0]))
+    width, activation = source.width, source.activation
+    random = TwoLayerNetwork.random(
+        width, target.n_features, activation=activation, rng=int(states[0])
+    )
     frozen = {"TF": source, "RF": random}
     if centre_on is not None:
         frozen = {name: network.centred(centre_on) for name, network in frozen.items()}
-    fixed |= {"validation": validation, "rng": int(states[1])} | training
+    train_both = partial(
+        train_two_layer,
+        target,
+        width=width,
+        activation=activation,
+        loss=loss,
+        validation=validation,
+        rng=int(states[1]),
+        **training,
+    )
     found: dict[str, Protocol] = {}
     for protocol in dict.fromkeys([*(["TF"] if "fTF" in protocols else []), *protocols]):
         start = found["TF"].network if protocol == "fTF" else None
@@ -101,13 +113,14 @@ def compare_protocols(
         penalties = of_readouts if protocol in frozen else regularizations
         candidates = []
         for penalty, rate in product(penalties, learning_rates if adam else [np.nan]):
-            options = {"regularization": penalty, "loss": loss}
             with suppress(ConvergenceError):
                 if protocol in frozen:
-                    network = train_readout(frozen[protocol], target, **options)
+                    network = train_readout(
+                        frozen[protocol], target, regularization=penalty, loss=loss
+                    )
                 else:
-                    options |= fixed | ({"learning_rate": rate} if adam else {})
-                    network = train_two_layer(target, initial=start, **options).network
+                    options: dict[str, Any] = {"learning_rate": rate} if adam else {}
+                    network = train_both(initial=start, regularization=penalty, **options).network
                 errors = network.error(validation), network.loss(validation, loss)
                 candidates.append((*errors, Protocol(network, penalty, rate, errors[0])))
         if not candidates:

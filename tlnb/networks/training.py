@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,9 @@ class Objective:
         W, a = np.split(parameters.copy(), [-self.network.width])
         return replace(self.network, first_layer=W.reshape(self.network.width, -1), readout=a)
 
-    def __call__(self, parameters: Array, batch: slice | Array = slice(None)) -> tuple:
+    def __call__(
+        self, parameters: Array, batch: slice | NDArray[np.intp] = slice(None)
+    ) -> tuple[float, Array]:
         """Value and gradient, the sum over a ``batch`` scaled up to all examples."""
         X, y, K = self.X[batch], self.y[batch], self.network.width
         W, a = parameters[:-K].reshape(K, -1), parameters[-K:]
@@ -93,6 +95,9 @@ class _Watch:
     bar: tqdm
     values: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    best: Array = field(default_factory=lambda: np.empty(0))
+    best_score: float = np.inf
 
     def __call__(self, parameters: Array, value: float) -> bool:
         """Note an epoch; False once ``patience`` epochs have brought nothing better."""
@@ -187,8 +192,9 @@ def train_two_layer(
         for restart in range(restarts):
             # A key of its own: no stream of data that are drawn with the same seed.
             own = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(restart, 2)))
-            options = {"activation": activation, "rng": own}
-            start = initial or TwoLayerNetwork.random(width, task.n_features, **options)
+            start = initial or TwoLayerNetwork.random(
+                check_count("width", width), task.n_features, activation=activation, rng=own
+            )
             objective = Objective(start, task, loss, penalty)
             x = np.append(start.first_layer, start.readout)
             with tqdm(total=epochs, desc="training", disable=not progress, leave=False) as bar:
@@ -283,7 +289,7 @@ def train_readout(
     check_choice("loss", loss, LOSSES)
     check_labels_for("task", task, loss, check_network("network", network).n_features)
     penalty = check_positive("regularization", regularization)
-    options = {"fit_intercept": False, "random_state": 0}
+    options: dict[str, Any] = {"fit_intercept": False, "random_state": 0}
     if loss == "logistic":
         options |= {"solver": "newton-cholesky", "tol": 1e-9, "max_iter": 1000}
         model = LogisticRegression(C=1 / penalty, **options)

@@ -22,6 +22,7 @@ there.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
@@ -299,20 +300,25 @@ def train_transfer(
     starts = check_count("starts", starts)
     check_task("target", target, check_task("source", source).n_features)
     seeds = np.random.SeedSequence(check_seed("rng", rng)).generate_state(2 * starts)
-    limits = {"iterations": iterations, "tolerance": tolerance}
-    of_source = {
-        "activation": given.activation,
-        "temperature": given.source_temperature,
-        "weight_precision": given.source_weight_precision,
-        "readout_precision": given.source_readout_precision,
-    }
+    train = partial(train_mode, iterations=iterations, tolerance=tolerance)
+    of_source = given.of_source()
     found: dict[str, list[Mode]] = {way: [] for way in ("source", *WAYS)}
     for first, second in seeds.reshape(starts, 2):
-        taught = train_mode(source, width=width, rng=int(first), **of_source, **limits)
+        taught = train(
+            source,
+            width=width,
+            rng=int(first),
+            activation=of_source.activation,
+            temperature=of_source.temperature,
+            weight_precision=of_source.weight_precision,
+            readout_precision=of_source.readout_precision,
+        )
         found["source"].append(taught)
         for way, strength in zip(WAYS, (0.0, np.inf, coupling), strict=True):
-            at = {"source": taught.network, "coupling": strength, "rng": int(second)}
-            found[way].append(train_mode(target, **at, **limits, **priors))
+            mode = train(
+                target, source=taught.network, coupling=strength, rng=int(second), **priors
+            )
+            found[way].append(mode)
     return found
 
 

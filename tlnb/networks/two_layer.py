@@ -30,7 +30,7 @@ from tlnb.validation import (
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class TwoLayerNetwork:
     """f(x) = K^(-1/2) Σ_k a_k [σ(w_k·x/sqrt(N0)) - μ_k]; its arrays are read-only copies.
 
@@ -58,18 +58,29 @@ class TwoLayerNetwork:
     """
 
     first_layer: Array
-    readout: Array | None = None
-    activation: str | Activation | Callable = "erf"
-    feature_mean: Array | None = None
+    readout: Array
+    activation: Activation
+    feature_mean: Array
 
-    def __post_init__(self) -> None:
-        W = check_inputs(self.first_layer, "first_layer")
-        object.__setattr__(self, "first_layer", read_only(W))
-        object.__setattr__(self, "activation", get_activation(self.activation))
-        for name in ("readout", "feature_mean"):
-            value = getattr(self, name)
-            value = np.zeros(len(W)) if value is None else check_labels(value, len(W), name)
-            object.__setattr__(self, name, read_only(value))
+    def __init__(
+        self,
+        first_layer: ArrayLike,
+        readout: ArrayLike | None = None,
+        activation: str | Activation | Callable = "erf",
+        feature_mean: ArrayLike | None = None,
+    ) -> None:
+        W = check_inputs(first_layer, "first_layer")
+
+        def of_units(name: str, value: ArrayLike | None) -> Array:
+            zero = np.zeros(len(W))
+            return read_only(zero if value is None else check_labels(value, len(W), name))
+
+        self.__dict__.update(  # the fields are frozen
+            first_layer=read_only(W),
+            activation=get_activation(activation),
+            readout=of_units("readout", readout),
+            feature_mean=of_units("feature_mean", feature_mean),
+        )
 
     @classmethod
     @renamed_arguments(seed="rng")

@@ -8,10 +8,8 @@ the gradient goes down by backpropagation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +92,7 @@ class DeepLikelihood:
     def collapsed(self, weights: Array) -> tuple[Array, Array]:
         """The collapsed log likelihood (C,) of ``weights`` (C, D) and its gradient (C, D)."""
         value, gradient = np.empty(len(weights)), np.empty(weights.shape)
-        derivative = cast(Callable[[Array], Array], self.activation.derivative)
+        derivative = self.activation.derivative
         size = max(1, IN_CACHE // (self.task.n_examples * max(self.widths)))
         for start in range(0, len(weights), size):
             part = slice(start, start + size)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,11 +58,18 @@ def prediction(
     )
 
 
-def concatenate(parts: list[Prediction]) -> Prediction:
+def concatenate(parts: Sequence[Prediction]) -> Prediction:
     """Join the predictions of consecutive chunks."""
-    return Prediction(
-        *(
-            None if column[0] is None else np.concatenate(column)
-            for column in zip(*parts, strict=True)
-        )
-    )
+    return combined(parts, np.concatenate)
+
+
+def combined(
+    parts: Sequence[Prediction], function: Callable[[Sequence[Array]], Array]
+) -> Prediction:
+    """The prediction whose fields are a function of those of several, given or missing in all."""
+
+    def one(name: str) -> Any:
+        column = [getattr(part, name) for part in parts]
+        return None if column[0] is None else function(column)
+
+    return Prediction(*map(one, Prediction._fields))

@@ -47,6 +47,10 @@ class Blocks(NamedTuple):
     temperature: float
     chain: Chain
 
+    def weakened(self, share: float) -> Blocks:
+        """The source's influence scaled down: at 0 the target is alone."""
+        return self._replace(K_tt=share * self.K_tt, m=share**2 * self.m, u=share * self.u)
+
 
 def delta(z: Array, blocks: Blocks) -> Array:
     """Δ = T + D K_t + o (K_t - K_tt) of shape (P_t, P_t); ``z`` (3, m) holds D_l, x_l, o_l."""

@@ -6,7 +6,7 @@ predicts as a Gaussian process with kernel R K and noise T.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Unpack
 
@@ -220,7 +220,7 @@ class DeepOneTaskProblem:
         )
 
 
-def check_priors(name: str, priors: Priors | None, options: dict[str, Any]) -> Priors:
+def check_priors(name: str, priors: Priors | None, options: Mapping[str, Any]) -> Priors:
     """The priors given as such or as keywords, not both."""
     if priors is not None and options:
         raise TypeError(f"{name}() takes priors or keywords for them, got both")

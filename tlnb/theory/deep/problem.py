@@ -78,14 +78,7 @@ class DeepTransferProblem:
         self.source = check_task("source", source)
         self.priors = priors = check_priors(type(self).__name__, priors, options)
         self.depth = check_count("depth", depth)
-        of_source = Priors(
-            activation=priors.activation,
-            temperature=priors.source_temperature,
-            weight_precision=priors.source_weight_precision,
-            readout_precision=priors.source_readout_precision,
-            richness=priors.source_richness,
-        )
-        self.source_problem = DeepOneTaskProblem(source, of_source, depth=self.depth)
+        self.source_problem = DeepOneTaskProblem(source, priors.of_source(), depth=self.depth)
         self._source_variances = through_layers(
             priors.activation,
             squared_norms(source.X),
@@ -272,7 +265,7 @@ class DeepTransferProblem:
         first = self.capped(pattern, 1e-2 * self.priors.weight_precision)
         chain, _ = self.chain(widths, first)
         Q = self.alone(first).saddle(widths).Q[np.isfinite(widths)]
-        scratch = np.cumprod((Q * chain.c[:, 2])[::-1])[::-1]
+        scratch = np.cumprod((Q * chain.c[:, 2])[::-1], dtype=np.float64)[::-1]
         return Branch(blocks_at, scratch, self.priors.weight_precision)
 
     def capped(self, pattern: Couplings, largest: float) -> Couplings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,8 +29,13 @@ if TYPE_CHECKING:
     from tlnb.theory.deep.problem import DeepTransferProblem
 
 Array = NDArray[np.float64]
-AVERAGED = ("squared_bias", "total_variance", "source_variance", "test_error")
-AVERAGED += ("classification_error",)
+AVERAGED = (
+    "squared_bias",
+    "total_variance",
+    "source_variance",
+    "test_error",
+    "classification_error",
+)
 SCALARS = ("Q_s", "Q_t", "Q_st", "Q_tt", "train_error", "log_evidence", "residual")
 
 
@@ -206,7 +211,7 @@ def solution(
 def _down(factors: Array, covariances: Array) -> Array:
     """Overlaps (L, 4) from factors of each layer and the covariances of each layer's weights."""
     passed = np.vstack([covariances[1:], np.ones((1, 4))])
-    return np.cumprod((factors * passed)[::-1], axis=0)[::-1]
+    return np.cumprod((factors * passed)[::-1], axis=0, dtype=np.float64)[::-1]
 
 
 def _layer_overlaps(z: Array, s: Array, finite: NDArray[np.bool_], covariances: Array) -> Array:
@@ -246,7 +251,7 @@ def sweep(
         for name in AVERAGED:
             table[name][i] = getattr(outcome, name).mean()
     numbers = all(np.ndim(entry) == 0 for entry in couplings)
-    variables = {name: ("coupling", values) for name, values in table.items()}
+    variables: dict[str, Any] = {name: ("coupling", values) for name, values in table.items()}
     for k, name in enumerate(("A_s", "A_st", "A_t", "A_tt")):
         variables[name] = (("coupling", "layer"), overlaps[..., k])
     return xr.Dataset(

@@ -19,7 +19,6 @@ evidence of deep linear networks: Hanin and Zlokapa (2023).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import count
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,10 +98,11 @@ class LinearSolution:
             variance = (variances + (means - mean[:, None]) ** 2) @ self._weights
             labels = None if y is None else y[part]
             outcome = prediction(mean, variance, np.zeros_like(mean), labels)
-            if y is not None:
+            if labels is not None:
                 tails = prediction(means, variances, 0 * means, labels[:, None])
-                wrong = tails.classification_error @ self._weights
-                outcome = outcome._replace(classification_error=wrong)
+                wrong = tails.classification_error
+                if wrong is not None:
+                    outcome = outcome._replace(classification_error=wrong @ self._weights)
             parts.append(outcome)
         return concatenate(parts)
 
@@ -213,7 +213,7 @@ class _Law:
         Q0 = float(saddles.Q[np.argmin(saddles.action)])
         return cls(*args, width, T, Q0, np.log(saddles.Q / Q0))
 
-    def noise(self, Q: Array) -> Array:
+    def noise(self, Q: ArrayLike) -> Array:
         """Eigenvalues T + Q e_k for each entry of ``Q``, of shape (n, rank)."""
         return self.temperature + np.multiply.outer(Q, self.eigenvalues)
 
@@ -245,14 +245,15 @@ class _Law:
         low, span = (end := self._end(modes[0], -1.0)), self._end(modes[-1], 1.0) - end
         # The first step is the width of the narrowest mode, by the slope of dA/dlnQ there.
         around = self.Q0 * np.exp(modes + np.array([[-1e-4], [1e-4]]))
-        args = (self.eigenvalues, self.squared_projections)
-        given = {"width": self.width, "temperature": self.temperature}
-        slope = np.abs(np.diff(stationarity(around, *args, **given), axis=0)).max() / 2e-4
+        law = {"width": self.width, "temperature": self.temperature}
+        slope = stationarity(around, self.eigenvalues, self.squared_projections, **law)
+        slope = np.abs(np.diff(slope, axis=0)).max() / 2e-4
         n = max(16, int(span * np.sqrt(self.width * slope / 2)))
 
         u = low + span * np.arange(n + 1) / n
         f, log_integral, mean = np.exp(self.relative(u)), np.inf, np.inf
-        for doublings in count():
+        doublings = 0
+        while True:
             before = log_integral, mean
             total = f.sum()
             log_integral, mean = float(np.log(total * span / n)), float(f @ np.exp(u) / total)
@@ -267,7 +268,7 @@ class _Law:
                 )
             between = low + span * (np.arange(n) + 0.5) / n
             u, f = np.append(u, between), np.append(f, np.exp(self.relative(between)))
-            n *= 2
+            n, doublings = 2 * n, doublings + 1
 
     def _end(self, u: float, direction: float) -> float:
         """Where, beyond the outermost mode, the density has fallen to exp(-45) of its peak."""

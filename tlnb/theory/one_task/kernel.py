@@ -18,8 +18,6 @@ Array = NDArray[np.float64]
 class TestKernel(NamedTuple):
     """A kernel against n new inputs: ``V`` (P, n) rotated, V∘V, and the diagonal ``k`` (n,)."""
 
-    __test__ = False  # not a test of pytest's
-
     V: Array
     V_squared: Array
     k: Array

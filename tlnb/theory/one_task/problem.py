@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,16 +51,16 @@ class OneTaskProblem:
 
     def __init__(self, task: Task, **priors: Unpack[OneTaskOptions]) -> None:
         check_options(type(self).__name__, priors, OneTaskOptions)
-        self._set(check_task("task", task), Priors(**priors), None)
+        self._set(check_task("task", task), Priors(**priors))
 
     @classmethod
-    def of_kernel(cls, task: Task, priors: Priors, kernel: NetworkKernel) -> OneTaskProblem:
-        """A problem whose kernel is known, and with it the activation and weight precision."""
+    def of_kernel(cls, task: Task, priors: Priors, kernel: NetworkKernel | None) -> OneTaskProblem:
+        """A problem whose kernel, and with it activation and weight precision, may be known."""
         problem = cls.__new__(cls)
         problem._set(task, priors, kernel)
         return problem
 
-    def _set(self, task: Task, priors: Priors, kernel: NetworkKernel | None) -> None:
+    def _set(self, task: Task, priors: Priors, kernel: NetworkKernel | None = None) -> None:
         self.task, self.priors = task, priors
         self.kernel = kernel or NetworkKernel(
             task.X, priors.activation, 1 / priors.weight_precision
@@ -181,7 +181,8 @@ def solve(task: Task, *, width: float, **priors: Unpack[OneTaskOptions]) -> Prop
     >>> solution.Q > 1, solution.converged
     (True, True)
     """
-    return _problem("solve", task, priors).solve(width=width)
+    check_options("solve", priors, OneTaskOptions)
+    return OneTaskProblem(task, **priors).solve(width=width)
 
 
 def width_sweep(
@@ -204,9 +205,5 @@ def width_sweep(
     >>> curve.test_error.values.round(2)
     array([0.13, 0.13, 0.13])
     """
-    return _problem("width_sweep", task, priors).sweep(test, widths=widths)
-
-
-def _problem(function: str, task: Task, priors: dict[str, Any]) -> OneTaskProblem:
-    check_options(function, priors, OneTaskOptions)
-    return OneTaskProblem(task, **priors)
+    check_options("width_sweep", priors, OneTaskOptions)
+    return OneTaskProblem(task, **priors).sweep(test, widths=widths)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
 from tlnb.errors import CompetingSaddlesWarning, ConvergenceError, warn_caller
@@ -54,17 +54,20 @@ def saddle_points(
     temperature : float
         T > 0.
     """
-    args = (eigenvalues, squared_projections)
-    given = {"width": width, "temperature": temperature}
+    law = {"width": width, "temperature": temperature}
+
+    def action(Q: ArrayLike) -> Array:
+        return effective_action(Q, eigenvalues, squared_projections, **law)
+
+    def equation(t: ArrayLike) -> Array:
+        return stationarity(np.exp(t), eigenvalues, squared_projections, **law)
+
+    def slope(t: ArrayLike) -> Array:
+        return curvature(np.exp(t), eigenvalues, squared_projections, **law)
+
     if np.isinf(width):
         one = np.ones(1)
-        return SaddlePoints(one, effective_action(one, *args, **given), 0 * one, one > 0, 0)
-
-    def equation(t: float) -> float:
-        return float(stationarity(np.exp(t), *args, **given))
-
-    def slope(t: float) -> float:
-        return float(curvature(np.exp(t), *args, **given))
+        return SaddlePoints(one, action(one), 0 * one, one > 0, 0)
 
     low = -np.log1p(eigenvalues.sum() / (temperature * width)) - 0.1
     high = np.log1p(squared_projections.sum() / (4 * temperature * width)) + 0.1
@@ -74,24 +77,20 @@ def saddle_points(
             f"|y|² = {squared_projections.sum():.3g}, Tr K = {eigenvalues.sum():.3g}"
         )
     t = np.linspace(low, high, int(np.ceil((high - low) / 0.1)) + 1)
-    F, dF = stationarity(np.exp(t), *args, **given), curvature(np.exp(t), *args, **given)
+    F, dF = equation(t), slope(t)
     turns = (F[:-1] * F[1:] > 0) & (dF[:-1] * dF[1:] < 0) & (dF[:-1] * F[:-1] < 0)
     extrema = [brentq(slope, t[i], t[i + 1]) for i in np.flatnonzero(turns)]
     knots = np.sort(np.concatenate([t, extrema]))
-    F = stationarity(np.exp(knots), *args, **given)
+    F = equation(knots)
     crossings = np.flatnonzero((F[:-1] < 0) != (F[1:] < 0))
     found = [
         brentq(equation, knots[i], knots[i + 1], xtol=1e-15, rtol=1e-15, full_output=True)
         for i in crossings
     ]
     Q = np.exp([root for root, _ in found])
-    return SaddlePoints(
-        Q,
-        effective_action(Q, *args, **given),
-        np.abs(stationarity(Q, *args, **given)),
-        F[crossings] < 0,
-        sum(info.function_calls for _, info in found),
-    )
+    residual = np.abs(stationarity(Q, eigenvalues, squared_projections, **law))
+    evaluations = sum(info.function_calls for _, info in found)
+    return SaddlePoints(Q, action(Q), residual, F[crossings] < 0, evaluations)
 
 
 class LeastAction(NamedTuple):

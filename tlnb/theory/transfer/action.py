@@ -52,26 +52,37 @@ class KernelBlocks(NamedTuple):
             root=None if self.root is None else share * self.root,
         )
 
-    def whitened_m(self, factor: Cholesky) -> _Whitened:
+    def whitened_m(self, factor: Cholesky) -> _Dense | _Rooted:
         """L⁻¹mL⁻ᵀ with the Cholesky factor L of Δ."""
+        if self.m is not None:
+            return _Dense(factor.whitened(self.m))
         if self.root is None:
-            return _Whitened(factor.whitened(self.m), None)
-        return _Whitened(None, factor.half(self.root.T).T)
+            raise ValueError("m or its root must be given, got neither")
+        return _Rooted(factor.half(self.root.T).T)
 
 
-class _Whitened(NamedTuple):
-    """L⁻¹mL⁻ᵀ, dense or by its root."""
+class _Dense(NamedTuple):
+    """A matrix by its entries."""
 
-    dense: Array | None
-    root: Array | None
+    matrix: Array
 
     def trace(self) -> float:
-        return float(np.vdot(self.root, self.root) if self.dense is None else self.dense.trace())
+        return float(self.matrix.trace())
 
     def rows(self, part: slice) -> Array:
-        if self.dense is None:
-            return self.root[:, part].T @ self.root
-        return self.dense[part]
+        return self.matrix[part]
+
+
+class _Rooted(NamedTuple):
+    """A matrix by its root (k, P): rootᵀ root."""
+
+    root: Array
+
+    def trace(self) -> float:
+        return float(np.vdot(self.root, self.root))
+
+    def rows(self, part: slice) -> Array:
+        return self.root[:, part].T @ self.root
 
 
 def delta(D: float, Q_tt: float, blocks: KernelBlocks) -> Array:

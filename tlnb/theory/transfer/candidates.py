@@ -8,8 +8,9 @@ kernels at each coupling, and, at one temperature and precision, the branch of s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict
 
 import numpy as np
 
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 QUANTITIES = ("test_error", "standard_error", "squared_residual", "total_variance")
 
 
+class CandidateLists(TypedDict, total=False):
+    """The keywords by which candidates are given; what is not named is the problem's own."""
+
+    widths: Required[Sequence[float]]
+    couplings: Required[Sequence[float]]
+    temperatures: Sequence[float] | None
+    readout_precisions: Sequence[float] | None
+    richness: Sequence[float] | None
+
+
 class Grid(NamedTuple):
     """Candidates: every combination of these; ``readouts`` are values of ``readout_name``."""
 
@@ -38,11 +49,12 @@ class Grid(NamedTuple):
     @classmethod
     def of(
         cls,
+        *,
         widths: Sequence[float],
         couplings: Sequence[float],
-        temperatures: Sequence[float] | None,
-        readout_precisions: Sequence[float] | None,
-        richness: Sequence[float] | None,
+        temperatures: Sequence[float] | None = None,
+        readout_precisions: Sequence[float] | None = None,
+        richness: Sequence[float] | None = None,
     ) -> Grid:
         """The grid of checked values; None stands for the problem's own."""
         if readout_precisions is not None and richness is not None:
@@ -52,12 +64,12 @@ class Grid(NamedTuple):
             name, readouts = "richness", richness
         return cls(
             _listed("widths", widths, lambda n, w: check_width(w, n)),
-            _listed(
-                "couplings", couplings, lambda n, g: check_nonnegative(n, g, allow_infinite=True)
-            ),
-            _listed("temperatures", temperatures, check_positive),
+            _listed("couplings", couplings, partial(check_nonnegative, allow_infinite=True)),
+            None if temperatures is None else _positive("temperatures", temperatures),
             name,
-            _listed(name if richness is not None else f"{name}s", readouts, check_positive),
+            None
+            if readouts is None
+            else _positive(name if richness is not None else f"{name}s", readouts),
         )
 
 
@@ -120,7 +132,7 @@ def candidates(problem: TransferProblem, grid: Grid, baseline: str | None = None
     table = {quantity: np.full(shape, np.nan) for quantity in QUANTITIES}
     ascending = np.argsort(grid.couplings, kind="stable")
     for (a, temperature), (b, readout) in product(enumerate(temperatures), enumerate(readouts)):
-        mine = problem.with_priors(temperature=temperature, **{name: readout})
+        mine = _under(problem, temperature, name, readout)
         # In ascending order the branch of saddle points is followed once.
         for c, j in product(range(len(grid.widths)), ascending):
             try:
@@ -159,7 +171,7 @@ def choose(problem: TransferProblem, grid: Grid, baseline: str | None = None) ->
     width, coupling, temperature, readout = (
         float(chosen[dim]) for dim in ("width", "coupling", "temperature", name)
     )
-    mine = problem.with_priors(temperature=temperature, **{name: readout})
+    mine = _under(problem, temperature, name, readout)
     return Choice(
         width,
         coupling,
@@ -170,6 +182,14 @@ def choose(problem: TransferProblem, grid: Grid, baseline: str | None = None) ->
         mine,
         table,
     )
+
+
+def _under(
+    problem: TransferProblem, temperature: float, name: str, readout: float
+) -> TransferProblem:
+    if name == "richness":
+        return problem.with_priors(temperature=temperature, richness=readout)
+    return problem.with_priors(temperature=temperature, readout_precision=readout)
 
 
 def _left_out(
@@ -186,11 +206,13 @@ def _standard_error(errors: np.ndarray) -> float:
     return float(errors.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
 
 
+def _positive(name: str, values: Sequence[float]) -> list[float]:
+    return _listed(name, values, check_positive)
+
+
 def _listed(
-    name: str, values: Sequence[float] | None, check: Callable[[str, object], float]
-) -> list[float] | None:
-    if values is None:
-        return None
+    name: str, values: Sequence[float], check: Callable[[str, object], float]
+) -> list[float]:
     checked = [check(name, value) for value in values]
     if not checked:
         raise ValueError(f"{name} must name at least one candidate, got none")

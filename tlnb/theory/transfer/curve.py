@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.data.task import Task, check_task
+from tlnb.kernels import InnerProducts
 from tlnb.theory.one_task import AVERAGED
 from tlnb.theory.transfer.kernels import CACHE
 from tlnb.validation import check_choice, check_nonnegative, check_width
@@ -21,8 +22,17 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 BASELINES = ("scratch", "matched-prior")
 SADDLE = ("Q_t", "Q_st", "Q_tt", "residual")
-QUANTITIES = ("Q_s", "Q_t", "Q_st", "Q_tt", "train_error", *AVERAGED)
-QUANTITIES += ("source_variance", "log_evidence", "residual")
+QUANTITIES = (
+    "Q_s",
+    "Q_t",
+    "Q_st",
+    "Q_tt",
+    "train_error",
+    *AVERAGED,
+    "source_variance",
+    "log_evidence",
+    "residual",
+)
 
 
 def transfer_curve(
@@ -81,7 +91,7 @@ class _TestPoints:
         n_train = problem.source.n_examples + problem.target.n_examples
         self.parts = problem.kernels.parts(test.n_examples)
         self.keep = test.n_examples * n_train <= CACHE
-        self.kept = {}
+        self.kept: dict[int, tuple[InnerProducts, InnerProducts]] = {}
 
     def at(self, coupling: float, widths: Sequence[float]) -> list[dict[str, float]]:
         """What a row of the sweep holds, for coupled networks of each width."""

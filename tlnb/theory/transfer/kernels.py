@@ -35,8 +35,6 @@ class TrainKernels(NamedTuple):
 class TestKernels(NamedTuple):
     """Blocks against n new inputs, ``V`` (P_s, n) rotated, and the diagonals (n,)."""
 
-    __test__ = False  # not a test of pytest's
-
     V: Array
     K_t: Array
     K_tt: Array

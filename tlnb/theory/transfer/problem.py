@@ -15,7 +15,7 @@ from tlnb.theory.one_task import OneTaskProblem, ProportionalSolution
 from tlnb.theory.one_task.kernel import NetworkKernel
 from tlnb.theory.transfer.action import KernelBlocks, franz_parisi_action
 from tlnb.theory.transfer.branch import Branch
-from tlnb.theory.transfer.candidates import Choice, Grid, candidates, choose
+from tlnb.theory.transfer.candidates import CandidateLists, Choice, Grid, candidates, choose
 from tlnb.theory.transfer.choice import CRITERIA, check_coupling
 from tlnb.theory.transfer.curve import transfer_curve
 from tlnb.theory.transfer.kernels import CoupledKernels
@@ -80,14 +80,7 @@ class TransferProblem:
 
     def _set_source(self, source: Task, priors: Priors, kernel: NetworkKernel) -> None:
         self.source, self.priors = source, priors
-        of_source = Priors(
-            activation=priors.activation,
-            temperature=priors.source_temperature,
-            weight_precision=priors.source_weight_precision,
-            readout_precision=priors.source_readout_precision,
-            richness=priors.source_richness,
-        )
-        self.source_problem = OneTaskProblem.of_kernel(source, of_source, kernel)
+        self.source_problem = OneTaskProblem.of_kernel(source, priors.of_source(), kernel)
 
     def _set_target(self, target: Task, kernels: CoupledKernels | None) -> None:
         self.target = check_task("target", target, self.source.n_features)
@@ -305,32 +298,14 @@ class TransferProblem:
         return transfer_curve(self, test, widths, couplings, baseline)
 
     def candidates(
-        self,
-        *,
-        widths: Sequence[float],
-        couplings: Sequence[float],
-        temperatures: Sequence[float] | None = None,
-        readout_precisions: Sequence[float] | None = None,
-        richness: Sequence[float] | None = None,
-        baseline: str | None = None,
+        self, *, baseline: str | None = None, **lists: Unpack[CandidateLists]
     ) -> Dataset:
         """Leave-one-out errors over couplings and priors; see `tlnb.theory.transfer.candidates`."""
-        grid = Grid.of(widths, couplings, temperatures, readout_precisions, richness)
-        return candidates(self, grid, baseline)
+        return candidates(self, Grid.of(**lists), baseline)
 
-    def choose(
-        self,
-        *,
-        widths: Sequence[float],
-        couplings: Sequence[float],
-        temperatures: Sequence[float] | None = None,
-        readout_precisions: Sequence[float] | None = None,
-        richness: Sequence[float] | None = None,
-        baseline: str | None = None,
-    ) -> Choice:
+    def choose(self, *, baseline: str | None = None, **lists: Unpack[CandidateLists]) -> Choice:
         """The candidate of least leave-one-out error; see `tlnb.theory.transfer.candidates`."""
-        grid = Grid.of(widths, couplings, temperatures, readout_precisions, richness)
-        return choose(self, grid, baseline)
+        return choose(self, Grid.of(**lists), baseline)
 
 
 def _source_kernel(source: Task, priors: Priors) -> NetworkKernel:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, eigh
+from scipy.linalg import eigh
 from scipy.optimize import brentq
 from threadpoolctl import ThreadpoolController
 
 from tlnb.errors import ConvergenceError
+from tlnb.theory.newton import TOLERANCE
+from tlnb.theory.newton import newton as safeguarded
 from tlnb.theory.transfer.action import Expansion, KernelBlocks, expand, explicit_Q_st
 
 Array = NDArray[np.float64]
-TOLERANCE = 1e-9  # on the scaled, undamped residuals
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class Overlaps:
     iterations: int
     physical: bool
     allowed: float
+    scale = 1.0  # of changes of Q_tt that count as small
+
+    @property
+    def coordinates(self) -> Array:
+        """(ln D, Q_tt): smooth in the coupling."""
+        return np.array([np.log(self.D), self.Q_tt])
 
     @property
     def Q_t(self) -> float:
@@ -46,9 +53,45 @@ class Overlaps:
         return self.physical and self.residual <= self.allowed
 
 
-def _scaled(point: Expansion, D: float, Q_tt: float, width: float) -> Array:
-    """Residuals that stay of order one where D is small or Q_tt large."""
-    return point.gradient * [D**2 / (1 + abs(Q_tt)), D] / width
+@dataclass(frozen=True, eq=False)
+class _Equations:
+    """The stationarity equations at (D, Q_tt), linearised in the unknowns ln D and Q_tt."""
+
+    D: float
+    Q_tt: float
+    blocks: KernelBlocks
+    point: Expansion
+
+    @classmethod
+    def at(cls, D: float, Q_tt: float, blocks: KernelBlocks) -> _Equations:
+        return cls(D, Q_tt, blocks, expand(D, Q_tt, blocks))
+
+    @property
+    def equations(self) -> Array:
+        return self.point.gradient
+
+    @property
+    def jacobian(self) -> Array:
+        return self.point.hessian * [[self.D, 1.0]]
+
+    @property
+    def residuals(self) -> Array:
+        """Of order one where D is small or Q_tt large."""
+        D, width = self.D, self.blocks.width
+        return self.point.gradient * [D**2 / (1 + abs(self.Q_tt)), D] / width
+
+    @property
+    def sizes(self) -> Array:
+        return np.array([1.0, 1 + abs(self.Q_tt)])
+
+    def moved(self, step: Array) -> _Equations:
+        return self.at(self.D * np.exp(step[0]), self.Q_tt + step[1], self.blocks)
+
+    def overlaps(self, iterations: int) -> Overlaps:
+        """The point with the solver's report."""
+        point, residual = self.point, float(np.abs(self.residuals).max())
+        report = residual, iterations, point.physical, TOLERANCE + point.resolution
+        return Overlaps(float(self.D), float(self.Q_tt), point.Q_st, point.train_error, *report)
 
 
 @functools.cache
@@ -63,43 +106,8 @@ def newton(D: float, Q_tt: float, blocks: KernelBlocks, max_iterations: int = 50
     """
     # On small matrices threads gain little, and on a busy machine they wait for each other.
     with _blas().limit(limits=1 if len(blocks.y) <= 512 else None):
-        return _newton(D, Q_tt, blocks, max_iterations)
-
-
-def _newton(D: float, Q_tt: float, blocks: KernelBlocks, max_iterations: int) -> Overlaps:
-    point = expand(D, Q_tt, blocks)
-    scaled = _scaled(point, D, Q_tt, blocks.width)
-    iterations = 0
-    for iterations in range(1, max_iterations + 1):  # noqa: B007
-        error = np.abs(scaled).max()
-        if error < 1e-12:
-            break
-        jacobian = point.hessian * [[D, 1.0]]  # d gradient / d (ln D, Q_tt)
-        try:
-            step = np.linalg.solve(jacobian, -point.gradient)
-        except LinAlgError:
-            break
-        step *= min(1.0, 1.0 / max(abs(step[0]), abs(step[1]) / (1 + abs(Q_tt))))
-        # Below the tolerance a step that does not help is at the rounding level: no halving then.
-        for halving in 0.5 ** np.arange(1 if error < TOLERANCE else 8):
-            trial = D * np.exp(halving * step[0]), Q_tt + halving * step[1]
-            try:
-                candidate = expand(*trial, blocks)
-            except LinAlgError:
-                continue
-            residuals = _scaled(candidate, *trial, blocks.width)
-            if np.abs(residuals).max() < error:
-                (D, Q_tt), point, scaled = trial, candidate, residuals
-                break
-        else:
-            break
-    return _overlaps(D, Q_tt, point, blocks.width, iterations)
-
-
-def _overlaps(D: float, Q_tt: float, point: Expansion, width: float, iterations: int) -> Overlaps:
-    residual = float(np.abs(_scaled(point, D, Q_tt, width)).max())
-    report = residual, iterations, point.physical, TOLERANCE + point.resolution
-    return Overlaps(float(D), float(Q_tt), point.Q_st, point.train_error, *report)
+        found, iterations = safeguarded(_Equations.at(D, Q_tt, blocks), max_iterations)
+    return found.overlaps(iterations)
 
 
 def frozen(blocks: KernelBlocks) -> Overlaps:
@@ -126,7 +134,7 @@ def frozen(blocks: KernelBlocks) -> Overlaps:
     free = N / D**2 - ((e / G) ** 2).sum()
     Q_tt = (x**2 * (N / (blocks.Q_s * D**2) - (e / G**2) @ diagonal_m) + w @ (e * w)) / free
     # The closed form is checked by the equations it solves.
-    solution = _overlaps(D, Q_tt, expand(D, Q_tt, blocks), N, 1)
+    solution = _Equations.at(D, Q_tt, blocks).overlaps(1)
     if not solution.converged:
         raise ConvergenceError(
             f"no physical saddle point at infinite coupling: residual {solution.residual:.1e}, "

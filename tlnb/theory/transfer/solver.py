@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,5 +158,5 @@ def _solution(problem: TransferProblem, width: float, coupling: float | str) -> 
 
 
 @renamed("tlnb.theory.transfer.sweep", "TransferProblem.sweep")
-def _sweep(problem: TransferProblem, test: Task, **grid: Sequence[float]) -> Dataset:
+def _sweep(problem: TransferProblem, test: Task, **grid: Any) -> Dataset:
     return problem.sweep(test, **grid)

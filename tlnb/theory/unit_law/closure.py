@@ -83,7 +83,7 @@ def close(moments: Moments, y: Array, *, width: float, temperature: float) -> Cl
         If the averages are so noisy that T + Q⟨σσᵀ⟩ or T + Σ is not positive definite.
     """
 
-    def equation(Q: float) -> float:
+    def equation(Q: float) -> np.floating:
         Gamma, _ = propagator(moments, Q, width=width, temperature=temperature)
         return Q * (1 + np.vdot(Gamma, moments.second) / width) - 1
 
