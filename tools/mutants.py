@@ -438,6 +438,22 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "determinant of the likelihood of several outputs",
+        "tlnb/sampling/outputs_likelihood.py",
+        "-0.5 * (C * log_det",
+        "-0.5 * (log_det",
+        "sampling/test_outputs.py",
+        "",
+    ),
+    Mutant(
+        "spread of readouts in the overlap of outputs",
+        "tlnb/sampling/outputs_likelihood.py",
+        "((N1 - shrunk) / N1)",
+        "((N1 - C * shrunk) / N1)",
+        "sampling/test_outputs.py",
+        "",
+    ),
+    Mutant(
         "an example left out with all its outputs",
         OUTPUTS + "prediction.py",
         "np.matmul(private, solved[..., None])[..., 0]",

@@ -3,6 +3,7 @@
 from tlnb.sampling.bridge import networks
 from tlnb.sampling.deep import sample_deep_posterior, sample_deep_transfer
 from tlnb.sampling.diagnostics import summary
+from tlnb.sampling.outputs import sample_outputs, sample_outputs_transfer
 from tlnb.sampling.posterior import sample_posterior
 from tlnb.sampling.transfer import sample_transfer
 
@@ -10,6 +11,8 @@ __all__ = [
     "networks",
     "sample_deep_posterior",
     "sample_deep_transfer",
+    "sample_outputs",
+    "sample_outputs_transfer",
     "sample_posterior",
     "sample_transfer",
     "summary",
