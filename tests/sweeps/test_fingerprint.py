@@ -174,3 +174,27 @@ def test_two_processes_find_the_same(study):
     command = [sys.executable, "-c", code, str(study.folder), root]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert printed.strip() == code_fingerprint(study())
+
+
+SCRIPT = """
+from tlnb.sweeps import run_grid
+
+SCALE = 2
+
+def point(x):
+    return {"twice": SCALE * x}
+
+if __name__ == "__main__":
+    grid = {"x": [1, 2, 3]}
+    found = run_grid(point, grid, path="a.nc", seed=0, workers=2, progress=False)
+    print(found["twice"].values.tolist())
+"""
+
+
+@pytest.mark.parametrize("as_file", [True, False], ids=["script", "notebook"])
+def test_function_of_a_script_or_notebook_runs_in_workers(tmp_path, as_file):
+    """In a worker ``__main__`` is another module: its function came by value."""
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf8")
+    run = [sys.executable, "script.py"] if as_file else [sys.executable, "-c", SCRIPT]
+    told = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert told.stdout == "[2, 4, 6]\n", told.stderr

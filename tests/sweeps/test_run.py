@@ -275,7 +275,7 @@ def test_lock_of_a_run_that_died_is_free(tmp_path):
 
 def test_point_of_changed_code_is_not_computed(tmp_path, monkeypatch):
     """As a worker does that imported the code after it was edited."""
-    monkeypatch.setattr(points, "code_fingerprint", lambda function: "other")
+    monkeypatch.setattr(points, "worker_fingerprint", lambda function: "other")
     with pytest.raises(RuntimeError, match="code was changed after the sweep began"):
         sweep(tmp_path / "a.nc", labelled, SMALL, workers=1)
 

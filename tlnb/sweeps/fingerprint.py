@@ -51,14 +51,29 @@ def code_fingerprint(function: Callable) -> str:
     where a module is no file, the function counts with the functions and constants that it names.
     A process asks once: what it imported stays, whatever happens to the files.
     """
-    package = Path(tlnb.__file__).parent
-    digests = {f"tlnb/{p.relative_to(package).as_posix()}": _digest(p) for p in _sources(package)}
     module = sys.modules[function.__module__]
     if getattr(module, "__file__", None) is None:
-        digests |= _named_by(function, module)
+        own = _named_by(function, module)
     else:
-        digests |= {name: _digest(path) for name, path in _local_modules(module).items()}
-    return fingerprint(digests)
+        own = {name: _digest(path) for name, path in _local_modules(module).items()}
+    return fingerprint(_package() | own)
+
+
+@cache
+def worker_fingerprint(function: Callable) -> str:
+    """Hash of the code that a worker has to import, to hold against that of the sweep.
+
+    That is all of `code_fingerprint`, but a function of a script or notebook travels by value, and
+    ``__main__`` is another module in the worker: there it is tlnb alone.
+    """
+    return (
+        fingerprint(_package()) if function.__module__ == "__main__" else code_fingerprint(function)
+    )
+
+
+def _package() -> dict[str, str]:
+    package = Path(tlnb.__file__).parent
+    return {f"tlnb/{p.relative_to(package).as_posix()}": _digest(p) for p in _sources(package)}
 
 
 def _sources(package: Path) -> list[Path]:

@@ -17,7 +17,7 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 import tlnb
-from tlnb.sweeps.fingerprint import as_json, code_fingerprint
+from tlnb.sweeps.fingerprint import as_json, worker_fingerprint
 from tlnb.sweeps.storage import read, write
 
 VERSIONS = {module.__name__: module.__version__ for module in (np, scipy, tlnb)}
@@ -25,7 +25,7 @@ VERSIONS["python"] = platform.python_version()
 
 
 class Point(NamedTuple):
-    """A point: its place in the grid, all arguments, and the file that it is kept in."""
+    """A point: its place in the grid, all arguments, the code it needs, and its file."""
 
     parameters: dict[str, Any]
     arguments: dict[str, Any]
@@ -45,7 +45,7 @@ def compute(
     if parent is not None:
         _leave_with(parent)
     try:
-        if code_fingerprint(function) != point.code:
+        if worker_fingerprint(function) != point.code:
             raise RuntimeError("the code was changed after the sweep began: start it again")
         with threadpool_limits(limits=1):
             dataset = _as_dataset(function(**point.arguments), dims, {*point.parameters, "failure"})

@@ -15,7 +15,7 @@ import xarray as xr
 from tqdm import tqdm
 
 import tlnb
-from tlnb.sweeps.fingerprint import as_json, code_fingerprint, fingerprint
+from tlnb.sweeps.fingerprint import as_json, code_fingerprint, fingerprint, worker_fingerprint
 from tlnb.sweeps.grid import check_function, check_grid, check_workers, point_seed
 from tlnb.sweeps.points import Point, compute, merge
 from tlnb.sweeps.storage import load, only_run, read_or_warn, write
@@ -87,12 +87,12 @@ def run_grid(
     name, code = f"{function.__module__}.{function.__qualname__}", code_fingerprint(function)
     made_from = [name, code, fixed, dims, seed, tlnb.__version__]
     whole = fingerprint(made_from, axes)
-    points = []
+    in_worker, points = worker_fingerprint(function), []
     for values in product(*axes.values()):
         place = dict(zip(axes, values, strict=True))
         arguments = place | fixed | ({"seed": point_seed(seed, place)} if takes_seed else {})
         of_point = fingerprint(made_from, place)
-        points.append(Point(place, arguments, of_point, code, folder / f"{of_point[:24]}.nc"))
+        points.append(Point(place, arguments, of_point, in_worker, folder / f"{of_point[:24]}.nc"))
 
     def stored(anew: bool) -> xr.Dataset | None:
         if anew or any(point.file.exists() for point in points):
