@@ -27,6 +27,7 @@ from tlnb.gain import COUPLINGS, RICHNESS, TEMPERATURES, TransferGain, transfer_
 from tlnb.gain.data import GainData, from_files, from_images
 from tlnb.gain.report import WRITERS, text
 from tlnb.gain.training import DECAYS
+from tlnb.theory.transfer import THEORIES
 
 EPILOG = f"""\
 {rules.__doc__}
@@ -116,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     gain.add_argument("--train", nargs="?", type=int, const=3, default=0, metavar="N", help=says)
     says = "what their weights decay to: where training started, or zero (%(default)s)"
     gain.add_argument("--decay-to", choices=DECAYS, default=DECAYS[0], help=says)
+    says = "solve for the choices by one number of a hidden unit's law, or by all of it, in minutes"
+    gain.add_argument("--theory", choices=THEORIES, default=THEORIES[0], help=says)
     says = "leave the inputs as they are; else the mean of |x|²/N0 over both data sets is made 1"
     gain.add_argument("--no-scale", action="store_true", help=says)
     return parser
@@ -176,6 +179,7 @@ def _gain(arguments: argparse.Namespace) -> None:
             weight_precision=arguments.weight_precision,
             train=arguments.train,
             decay_to=arguments.decay_to,
+            theory=arguments.theory,
             rng=arguments.seed,
             progress=sys.stderr.isatty(),
         )
@@ -184,11 +188,13 @@ def _gain(arguments: argparse.Namespace) -> None:
         messages = [str(w.message) for w in caught if w.category.__name__ == name]
         print(f"tlnb gain: {name} ({len(messages)} times): {messages[0]}", file=sys.stderr)
     source, target = data.source[0], data.target[0]
+    law = ", what was chosen solved for by the law of a hidden unit"
     lines = [
         f"source {source.name}: {source.n_examples} examples of {source.n_features} features",
         f"target {target.name}: {target.n_examples} examples",
         *data.notes,
-        f"network: {arguments.activation}, width {gain.width:g}\n",
+        f"network: {arguments.activation}, width {gain.width:g}"
+        + f"{law if gain.theory == 'unit-law' else ''}\n",
         text(gain),
         *(f"{kind} written to {path}" for kind, path in outputs.items()),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from tqdm import tqdm
 from tlnb.data.task import Task, check_task
 from tlnb.gain.candidates import MEASURES, Candidates, Grid, alone, coupled
 from tlnb.gain.training import DECAYS, train_beside
+from tlnb.gain.unit_law import UnitLaw
 from tlnb.gain.verdict import Comparison, Decision, Judged, decide, judge
-from tlnb.theory.transfer import TransferProblem
+from tlnb.theory.transfer import THEORIES, TransferProblem
 from tlnb.validation import (
     check_choice,
     check_count,
@@ -69,6 +71,9 @@ class TransferGain:
     trained : networks trained beside it, or None.
     width, n_train, n_test, classes, failures : N1; numbers of examples; number of outputs;
         candidates that did not converge.
+    theory : by which errors of the choices were computed; their Monte Carlo errors, if it has any,
+        are part of the gains' standard errors. The curve, the candidates and the regret are always
+        the scalar theory's.
     """
 
     verdict: str
@@ -94,6 +99,7 @@ class TransferGain:
     n_test: int
     classes: int
     failures: int
+    theory: str
 
 
 def transfer_gain(
@@ -109,6 +115,8 @@ def transfer_gain(
     widths: Sequence[float] = WIDTHS,
     train: int = 0,
     decay_to: str = "start",
+    theory: str = "scalar",
+    effort: dict[str, Any] | None = None,
     rng: int | np.random.Generator = 0,
     progress: bool = False,
     **priors: Any,
@@ -135,8 +143,12 @@ def transfer_gain(
         Networks to train from as many starts beside the theory; needs a test set, a finite width.
     decay_to : {"start", "zero"}
         What their weights decay to; see `tlnb.gain.training`.
+    theory : {"scalar", "unit-law"}
+        By which theory the choices are judged: with "unit-law" every network that the scalar theory
+        chose is solved for again by the law of a hidden unit, which takes minutes; see
+        `tlnb.gain.unit_law`, which says what ``effort`` may hold.
     rng : int or Generator
-        Of the folds, and of the starts.
+        Of the folds, the starts, and the particles of the law of a unit.
     progress : bool
         Show a bar.
     **priors
@@ -163,6 +175,7 @@ def transfer_gain(
     widths = np.unique([width, *(check_width(w, "widths") for w in widths)]).tolist()
     train, seed = check_count("train", train, least=0), check_seed("rng", rng)
     check_choice("decay_to", decay_to, DECAYS)
+    check_choice("theory", theory, THEORIES)
     sources, targets, tests = _tasks(source, target, test)
     if train and (tests is None or not np.isfinite(width)):
         raise ValueError(f"train needs a test set and a finite width, got width {width:g}")
@@ -186,9 +199,16 @@ def transfer_gain(
         if frozen.any():
             rivals["frozen"] = network.where(frozen)
 
-        found = _Comparisons.of(network, rivals, seed)
+        again = None
+        if theory == "unit-law":
+            again = UnitLaw(sources, targets, tests, seed, effort, **priors)
+        found = _Comparisons.of(network, rivals, seed, again)
         every = _together([scratch, network] if 0 in grid.couplings or not strengths else [network])
-        best = every.best()
+        best, choice = every.best(), judge(every, seed, again)
+        left_out = found.decision()
+        if tests is not None:
+            unseen = {name: replace(rival, test=None) for name, rival in rivals.items()}
+            left_out = _Comparisons.of(replace(network, test=None), unseen, seed, again).decision()
         trained = None
         if train:
             points = {"scratch": scratch, "frozen": rivals.get("frozen"), "fine-tuned": network}
@@ -200,11 +220,7 @@ def transfer_gain(
     if every.test is not None:
         on_test = averages.on_test_test_error
         regret = float(on_test[best] / on_test.min() - 1)
-    decision, left_out = found.decision(), found.decision()
-    if tests is not None:
-        unseen = {name: replace(rival, test=None) for name, rival in rivals.items()}
-        left_out = _Comparisons.of(replace(network, test=None), unseen, seed).decision()
-    choice = judge(every, seed)
+    decision = found.decision()
     numbers = dict(zip(MEASURES, (choice.mean(name) for name in MEASURES), strict=True))
     return TransferGain(
         decision.verdict,
@@ -226,6 +242,7 @@ def transfer_gain(
         n_test=0 if tests is None else tests[0].n_examples,
         classes=len(targets),
         failures=sum(len(c.failures) for c in (scratch, network, prior, width_too)),
+        theory=theory,
     )
 
 
@@ -338,8 +355,15 @@ class _Comparisons:
     judged: dict[str, Judged]
 
     @classmethod
-    def of(cls, network: Candidates, rivals: dict[str, Candidates], seed: int) -> _Comparisons:
-        mine, judged = judge(network, seed), {k: judge(rival, seed) for k, rival in rivals.items()}
+    def of(
+        cls, network: Candidates, rivals: dict[str, Candidates], seed: int, again: UnitLaw | None
+    ) -> _Comparisons:
+        alone = partial(again, alone=True) if again else None
+        mine = judge(network, seed, again)
+        judged = {
+            name: judge(rival, seed, again if name == "frozen" else alone)
+            for name, rival in rivals.items()
+        }
         points = {name: _point(rival, judged[name]) for name, rival in rivals.items()}
         return cls(_point(network, mine), mine, points, judged)
 

@@ -19,9 +19,11 @@ than s. It is *undecided* otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tlnb.gain.candidates import MEASURES, Candidates
@@ -31,11 +33,28 @@ FOLDS = 10
 DEVIATIONS = 2.0  # standard errors that a difference must exceed
 
 
+class Again(NamedTuple):
+    """A candidate solved for by another theory.
+
+    Errors (3, n) as in `Judged`, left out and on a test set, and the Monte Carlo errors of their
+    mean Gibbs errors.
+    """
+
+    left_out: Array
+    test: Array | None
+    left_out_noise: float
+    test_noise: float
+
+
 class Judged(NamedTuple):
-    """Errors of a choice at n examples, (3, n) in the order of `MEASURES`, and of which kind."""
+    """Errors of a choice at n examples, (3, n) in the order of `MEASURES`, and of which kind.
+
+    ``noise`` is the Monte Carlo error of their mean Gibbs error, if the theory has one.
+    """
 
     errors: Array
     on_test: bool
+    noise: float = 0.0
 
     def mean(self, measure: str = "test_error") -> tuple[float, float]:
         """Average and standard error of one measure."""
@@ -43,14 +62,22 @@ class Judged(NamedTuple):
         return float(errors.mean()), _standard_error(errors)
 
 
-def judge(candidates: Candidates, rng: np.random.Generator | int = 0) -> Judged:
+def judge(
+    candidates: Candidates,
+    rng: np.random.Generator | int = 0,
+    again: Callable[[pd.Series], Again | None] | None = None,
+) -> Judged:
     """The errors of choosing among the candidates by leave-one-out.
 
     At the test examples if there are any; else at the training examples, cross-validated.
-    ``rng`` draws the folds.
+    ``rng`` draws the folds; ``again`` solves for a chosen row of the table by another theory, or
+    returns None where that has nothing to say.
     """
     if candidates.test is not None:
         best = candidates.best()
+        found = again(candidates.table.iloc[best]) if again else None
+        if found is not None and found.test is not None:
+            return Judged(found.test, True, found.test_noise)
         return Judged(np.array([errors[best] for errors in candidates.test]), True)
     errors = np.array(candidates.left_out)
     n = errors.shape[-1]
@@ -59,14 +86,22 @@ def judge(candidates: Candidates, rng: np.random.Generator | int = 0) -> Judged:
     totals = candidates.left_out.test_error @ of_fold
     others = totals.sum(axis=1, keepdims=True) - totals
     chosen = others.argmin(axis=0)[fold]  # by the folds that the example is not in
-    return Judged(errors[:, chosen, np.arange(n)], False)
+    judged, noise = errors[:, chosen, np.arange(n)], 0.0
+    for row in np.unique(chosen) if again else ():
+        if (found := again(candidates.table.iloc[row])) is not None:
+            mine = chosen == row
+            judged[:, mine] = found.left_out[:, mine]
+            noise += mine.mean() * found.left_out_noise
+    return Judged(judged, False, noise)
 
 
 def gain(opponent: Judged, network: Judged, measure: str = "test_error") -> tuple[float, float]:
     """What the network gains over the opponent in a measure, and its standard error."""
     index = MEASURES.index(measure)
     differences = opponent.errors[index] - network.errors[index]
-    return float(differences.mean()), _standard_error(differences)
+    same = np.array_equal(opponent.errors, network.errors, equal_nan=True)  # then so is the noise
+    noise = [opponent.noise, network.noise] if measure == "test_error" and not same else []
+    return float(differences.mean()), float(np.hypot.reduce([_standard_error(differences), *noise]))
 
 
 def _standard_error(values: Array) -> float:
