@@ -64,8 +64,8 @@ class UnitLaw:
         """
         if np.isinf(row.width):
             return None
-        key = bool(alone or row.coupling == 0), row.width, row.coupling, row.temperature
-        key = *key, row.readout_precision
+        alone = bool(alone or row.coupling == 0)
+        key = alone, row.width, row.coupling, row.temperature, row.readout_precision
         if key not in self._solved:
             self._solved[key] = self._solve(*key)
         return self._solved[key]
