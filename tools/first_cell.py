@@ -13,7 +13,8 @@ if REPOSITORY and not (checkout / "tlnb").is_dir():
     if not checkout.is_dir():
         clone = ["git", "clone", "-q", "--depth", "1", REPOSITORY]
         subprocess.run([*clone, checkout], check=True)
-    pip = [sys.executable, "-m", "pip", "install", "-q", checkout]
+    needed = f"{checkout}[plot,symbolic,sampling,sweeps]"
+    pip = [sys.executable, "-m", "pip", "install", "-q", needed]
     subprocess.run(pip, check=True)
     os.chdir(checkout / "notebooks")
 if importlib.util.find_spec("tlnb") is None:
