@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from tlnb.data.outputs import MultiOutputTask, check_outputs_task
 from tlnb.data.task import Task
-from tlnb.kernels import get_activation
 from tlnb.priors import OneTaskOptions, PriorOptions, Priors, check_options, weight_covariances
 from tlnb.sampling.chains import Run, check_plan, run_chains
 from tlnb.sampling.hmc import State
 from tlnb.sampling.outputs_likelihood import OutputsLikelihood, WhitenedOutputs
 from tlnb.sampling.records import HOW_MOVED
-from tlnb.validation import check_count, check_nonnegative, check_positive, check_rng
+from tlnb.validation import check_count, check_nonnegative, check_rng
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -159,8 +158,8 @@ def sample_outputs_transfer(
     rng = check_rng("rng", rng, purpose="transfer")
     of_source = Priors(
         activation=given.activation,
-        temperature=check_positive("source_temperature", given.source_temperature),
-        weight_precision=check_positive("λ0s", given.source_weight_precision),
+        temperature=given.source_temperature,
+        weight_precision=given.source_weight_precision,
         readout_precision=given.source_readout_precision,
     )
     if isinstance(sources, (int, np.integer)):
@@ -198,8 +197,8 @@ def sample_outputs_transfer(
     around = WhitenedOutputs(
         likelihood_of(target, given, width), centre, float(np.sqrt(max(c_t - c_tt, 0.0)))
     )
-    precision = check_positive("readout_precision", given.readout_precision)
-    cross = np.sqrt(check_positive("λ1s", given.source_readout_precision) * precision) / width
+    precision = given.readout_precision
+    cross = np.sqrt(given.source_readout_precision * precision) / width
 
     def record(state: State) -> dict[str, Array]:
         row = around.measure(state.position, test)
@@ -231,10 +230,10 @@ def sample_outputs_transfer(
 
 def likelihood_of(task: MultiOutputTask, priors: Priors, width: int) -> OutputsLikelihood:
     """The likelihood of networks of ``width`` units on ``task``; the target's T and λ1."""
-    sigma = get_activation(priors.activation)
+    sigma = priors.activation
     slope: Any = sigma.derivative
     slope(np.zeros(1))  # a missing derivative is said now
-    precision = check_positive("readout_precision", priors.readout_precision)
+    precision = priors.at_width(width).readout_precision
     return OutputsLikelihood(task, sigma, width, priors.temperature, precision)
 
 
@@ -257,7 +256,7 @@ def _dataset(
         extra = EXTRA.get(name, ())
         return (*dims[: values.ndim - len(extra)], *extra), values
 
-    attributes |= {"width": width, "activation": get_activation(priors.activation).name}
+    attributes |= {"width": width, "activation": priors.activation.name}
     for name in ("temperature", "weight_precision", "readout_precision"):
         attributes[name] = getattr(priors, name)
     attributes |= {name: getattr(run, name) for name in HOW_MOVED}

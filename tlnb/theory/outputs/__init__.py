@@ -5,6 +5,11 @@ from tlnb.theory.outputs.prediction import OutputsLeaveOneOut, OutputsPrediction
 from tlnb.theory.outputs.problem import OVERLAPS, OutputsProblem, solve, width_sweep
 from tlnb.theory.outputs.saddle import LeastAction, least_action
 from tlnb.theory.outputs.solution import OutputsSolution
+from tlnb.theory.outputs.transfer import (
+    OutputsTransferProblem,
+    OutputsTransferSolution,
+    solve_transfer,
+)
 
 __all__ = [
     "OVERLAPS",
@@ -13,10 +18,13 @@ __all__ = [
     "OutputsPrediction",
     "OutputsProblem",
     "OutputsSolution",
+    "OutputsTransferProblem",
+    "OutputsTransferSolution",
     "effective_action",
     "expand",
     "least_action",
     "solve",
+    "solve_transfer",
     "votes",
     "width_sweep",
 ]

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from tlnb.data.outputs import MultiOutputTask, check_outputs_task
 from tlnb.data.task import Task
-from tlnb.kernels import get_activation
 from tlnb.priors import OneTaskOptions, Priors, check_options
 from tlnb.theory.one_task import saddle as of_one_output
 from tlnb.theory.one_task.kernel import NetworkKernel
 from tlnb.theory.outputs.action import action_in_basis
 from tlnb.theory.outputs.saddle import LeastAction, least_action
 from tlnb.theory.outputs.solution import OutputsSolution
-from tlnb.validation import check_choice, check_positive, check_width
+from tlnb.validation import check_choice, check_width
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -65,8 +64,8 @@ class OutputsProblem:
         check_options(type(self).__name__, priors, OneTaskOptions)
         self.task, self.priors = check_outputs_task("task", task), Priors(**priors)
         self.overlap = check_choice("overlap", overlap, OVERLAPS)
-        sigma, variance = get_activation(self.priors.activation), 1 / self.priors.weight_precision
-        self.kernel = NetworkKernel(self.task.X, sigma, variance)
+        variance = 1 / self.priors.weight_precision
+        self.kernel = NetworkKernel(self.task.X, self.priors.activation, variance)
         self._projected: Array | None = None
 
     def projections(self) -> Array:
@@ -79,7 +78,7 @@ class OutputsProblem:
         """The saddle point at ``width`` N1 ≥ 1, infinity included; see `solve`."""
         width = check_width(width)
         priors = self.priors.at_width(width)
-        T, precision = priors.temperature, check_positive("λ1", priors.readout_precision)
+        T, precision = priors.temperature, priors.readout_precision
         factor = self.kernel.factor
         factor.check_resolution(T, precision)
         z = np.sqrt(precision) * self.projections()

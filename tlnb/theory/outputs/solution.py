@@ -128,7 +128,7 @@ class OutputsSolution:
     def outcome(self, test: TestKernel, y: Array | None = None) -> OutputsPrediction:
         """The prediction where the kernel with the new inputs is known already."""
         q, R = self._basis
-        share = q / self._noise()  # q_a (T + q_a K)⁻¹ in the eigenbasis, (P, C)
+        share = q / self.noise()  # q_a (T + q_a K)⁻¹ in the eigenbasis, (P, C)
         mean = test.V.T @ (share * self._projections) @ R.T / np.sqrt(self.readout_precision)
         variance = q * (test.k[:, None] - test.V_squared.T @ share) / self.readout_precision
         covariance = (R * np.maximum(variance, 0.0)[:, None, :]) @ R.T
@@ -139,14 +139,26 @@ class OutputsSolution:
 
         An example is left out with all its outputs: see `tlnb.theory.outputs.prediction`.
         """
-        R, G, factor = self._basis[1], self._noise(), self._kernel.factor
+        R, G, factor = self._basis[1], self.noise(), self._kernel.factor
         solved = factor.eigenvectors @ (self._projections / G) @ R.T
         diagonal = factor.squared_eigenvectors @ (1 / G)
         blocks = (R * diagonal[:, None, :]) @ R.T
         unit_temperature = self.temperature * self.readout_precision
         return leave_one_out(solved, blocks, 0.0, unit_temperature, self.readout_precision)
 
-    def _noise(self) -> Array:
-        """T + e_k q_a, of shape (P, C)."""
+    def eigenvalues(self) -> Array:
+        """q (C,) of Q."""
+        return self._basis[0]
+
+    def rotation(self) -> Array:
+        """R (C, C), whose columns are the eigenvectors of Q."""
+        return self._basis[1]
+
+    def projections(self) -> Array:
+        """The labels (P, C) in the eigenbases of K and Q, in units of the readouts' prior."""
+        return self._projections
+
+    def noise(self) -> Array:
+        """T + e_k q_a, of shape (P, C), in the same units."""
         unit_temperature = self.temperature * self.readout_precision
         return unit_temperature + self._kernel.factor.eigenvalues[:, None] * self._basis[0]
