@@ -7,7 +7,7 @@ scratch) and γ = ∞ (frozen source features) stand one step outside the finite
 from __future__ import annotations
 
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -127,11 +127,12 @@ def plot_coupling_curves(
     if ax is None:
         ax = plt.subplots()[1]
     positions = coupling_axis(ax, dataset.coupling.values)
-    thin = {"linestyle": (0, (1, 1)), "linewidth": 1.0}
+    thin: dict[str, Any] = {"linestyle": (0, (1, 1)), "linewidth": 1.0}
     styles = zip(cycle(_CYCLE), cycle(_LINES), cycle(_MARKERS), strict=False)
     for width, (color, line, marker) in zip(dataset.width.values, styles, strict=False):
-        style = {"color": color, "linestyle": line, "marker": marker, "label": width_label(width)}
-        ax.plot(positions, dataset[quantity].sel(width=width).values, **style)
+        errors = dataset[quantity].sel(width=width).values
+        label = width_label(width)
+        ax.plot(positions, errors, color=color, linestyle=line, marker=marker, label=label)
         if baseline is not None:
             curve = baseline[quantity].sel(width=width, coupling=dataset.coupling)
             ax.plot(positions, curve.values, color=color, **thin)

@@ -84,10 +84,11 @@ def effective_action(
     A matrix Q is that of several outputs: N1 (Tr Q - ln det Q) and Q⊗K, with the labels of one
     output below those of the other in the column y.
     """
-    Q, K, y = as_block(Q), as_block(K), as_block(y)
-    covariance = temperature * sp.eye(Q.rows * K.rows) + sp.kronecker_product(Q, K)
-    prior = width * (Q.trace() - log_det(Q))
-    return prior + log_det(covariance) + quadratic(y, covariance)
+    overlap, kernel = as_block(Q), as_block(K)
+    noise = temperature * sp.eye(overlap.rows * kernel.rows)
+    covariance = noise + sp.kronecker_product(overlap, kernel)
+    prior = width * (overlap.trace() - log_det(overlap))
+    return prior + log_det(covariance) + quadratic(as_block(y), covariance)
 
 
 # Replica-symmetric matrices
@@ -336,7 +337,7 @@ def drop_example(
     What is left of ``G`` (see `covariance`) conditions the dropped example as a new input, by
     `conditioned_predictor`, with the overlaps held.
     """
-    y_t = as_block(y_t)
+    labels = as_block(y_t)
     rest = [row for row in range(G.d.rows) if row != index]
     kept = ReplicaMatrix(
         G.s, G.x.extract(list(range(G.s.rows)), rest), G.d.extract(rest, rest),
@@ -344,8 +345,8 @@ def drop_example(
     )  # fmt: skip
     k = G.x[:, index], G.d.extract(rest, [index]), G.o.extract(rest, [index])
     k_00 = G.d[index, index] - temperature, G.o[index, index]
-    mean, total, source = conditioned_predictor(kept, k, k_00, y_s, y_t.extract(rest, [0]))
-    return LeftOut(y_t[index] - mean, total, source)
+    mean, total, source = conditioned_predictor(kept, k, k_00, y_s, labels.extract(rest, [0]))
+    return LeftOut(labels[index] - mean, total, source)
 
 
 def leave_one_out(

@@ -37,7 +37,7 @@ File = str | PathLike
 Groups = str | Sequence[str | Sequence[int]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Images:
     """A pool of greyscale images with class labels.
 
@@ -57,11 +57,17 @@ class Images:
 
     pixels: NDArray[np.float64] = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)
-    ids: NDArray | None = field(default=None, repr=False)
-    name: str = "images"
+    ids: NDArray = field(repr=False)
+    name: str
 
-    def __post_init__(self) -> None:
-        pixels, labels = np.asarray(self.pixels), np.asarray(self.labels)
+    def __init__(
+        self,
+        pixels: ArrayLike,
+        labels: ArrayLike,
+        ids: ArrayLike | None = None,
+        name: str = "images",
+    ) -> None:
+        pixels, labels = np.asarray(pixels), np.asarray(labels)
         if pixels.ndim != 3 or pixels.size == 0 or pixels.dtype.kind not in "biuf":
             allowed = "real numbers of shape (n, height, width)"
             raise ValueError(f"pixels must be {allowed}, got {_kind(pixels)}")
@@ -70,15 +76,17 @@ class Images:
             raise ValueError(f"pixels must lie in [0, 1], got values from {low} to {high}")
         if labels.shape != (n,) or labels.dtype.kind not in "iu":
             raise ValueError(f"labels must be {n} integers, got {_kind(labels)}")
-        names = [f"{self.name}-{i}" for i in range(n)] if self.ids is None else self.ids
+        names = [f"{name}-{i}" for i in range(n)] if ids is None else ids
         ids = np.asarray(names)
         if ids.shape != (n,) or len(set(ids.tolist())) != n:
             raise ValueError(f"ids must be {n} distinct names, got {_kind(ids)}")
-        stored = pixels.astype(np.float64, copy=False), labels.astype(np.int64), ids
-        for key, array in zip(("pixels", "labels", "ids"), stored, strict=True):
+        stored = {"pixels": pixels.astype(np.float64, copy=False)}
+        stored |= {"labels": labels.astype(np.int64), "ids": ids}
+        for key, array in stored.items():
             view = array.view()
             view.flags.writeable = False
-            object.__setattr__(self, key, view)
+            self.__dict__[key] = view  # the fields are frozen
+        self.__dict__["name"] = name
 
 
 def digits() -> Images:
@@ -211,7 +219,8 @@ def parse_groups(groups: Groups) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if len(texts) != 2 or not written or len(set(map(int, classes))) != len(classes):
         allowed = 'two disjoint groups of classes such as "3,8|4,9"'
         raise ValueError(f"groups must be {allowed}, got {groups!r}")
-    return tuple(tuple(map(int, text.split(","))) for text in texts)
+    plus, minus = (tuple(map(int, text.split(","))) for text in texts)
+    return plus, minus
 
 
 class TransferTasks(NamedTuple):
@@ -280,13 +289,13 @@ def transfer_tasks(
     if not isinstance(images, Images):
         raise TypeError(f"images must be of type Images, got {type(images).__name__}")
     draw_rng, projection_rng = check_rng("seed", seed).spawn(2)
-    source, target = parse_groups(source), parse_groups(target)
+    of_source, of_target = parse_groups(source), parse_groups(target)
     numbers = {"test": n_test, "validation": n_validation, "target": n_target, "source": n_source}
     numbers = {kind: n for kind, n in numbers.items() if n or kind != "validation"}
-    groups = dict.fromkeys(numbers, target) | {"source": source}
+    groups = dict.fromkeys(numbers, of_target) | {"source": of_source}
     rows = _draw(images, groups, numbers, draw_rng)
-    pixels, labels, ids = (a[rows] for a in (images.pixels, images.labels, images.ids))
-    chosen = Images(pixels, labels, ids, images.name)
+    labels, ids = images.labels[rows], images.ids[rows]
+    chosen = Images(images.pixels[rows], labels, ids, images.name)
     X = (chosen if size is None else resize(chosen, size)).pixels.reshape(len(rows), -1)
     if n_features is not None:
         X = project(X, n_features, projection_rng)
@@ -298,24 +307,29 @@ def transfer_tasks(
             raise ValueError(f"images of {images.name} are all alike: they cannot be normalised")
         X = (X - mean) / scale
 
-    tasks, end = {"validation": None}, 0
+    tasks: dict[str, Task] = {}
+    end = 0
     for kind, n in numbers.items():
         part, end = slice(end, end + n), end + n
         y = np.where(np.isin(labels[part], groups[kind][0]), 1.0, -1.0)
         tasks[kind] = Task(X[part], y, ids[part], _name(groups[kind]))
-    assert_disjoint(*filter(None, tasks.values()))
-    return TransferTasks(**tasks)
+    assert_disjoint(*tasks.values())
+    validation = tasks.get("validation")
+    return TransferTasks(tasks["source"], tasks["target"], validation, tasks["test"])
 
 
 def assert_disjoint(*tasks: Task) -> None:
     """Raise a ValueError that names them if examples are in two of the tasks, or have no ids."""
+    known: list[tuple[str, set]] = []
     for task in tasks:
-        if getattr(task, "ids", None) is None:
-            got = getattr(task, "name", type(task).__name__)
-            raise ValueError(f"tasks must have ids, to tell examples apart, got {got!r}")
-    for a, b in combinations(tasks, 2):
-        if shared := sorted(set(a.ids.tolist()) & set(b.ids.tolist()), key=str):
-            both = f"{a.name!r} and {b.name!r} share {len(shared)}, such as {shared[0]}"
+        ids = getattr(task, "ids", None)
+        name = getattr(task, "name", type(task).__name__)
+        if ids is None:
+            raise ValueError(f"tasks must have ids, to tell examples apart, got {name!r}")
+        known.append((name, set(ids.tolist())))
+    for (a, of_a), (b, of_b) in combinations(known, 2):
+        if shared := sorted(of_a & of_b, key=str):
+            both = f"{a!r} and {b!r} share {len(shared)}, such as {shared[0]}"
             raise ValueError(f"tasks must share no example, {both}")
 
 
@@ -368,7 +382,7 @@ def _begins(content: bytes) -> str:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _kind(array: NDArray) -> str:

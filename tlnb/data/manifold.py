@@ -185,7 +185,7 @@ class CorrelatedHiddenManifold:
             raise type(error)(f"nonlinearity is not an activation: {error}") from None
         check_choice("labels", self.labels, ("sign", "linear"))
         check_nonnegative("label_noise", self.label_noise)
-        seed = self.random_state
+        seed: object = self.random_state
         seed = np.random.SeedSequence().entropy if seed is None else seed
         object.__setattr__(self, "random_state", check_count("random_state", seed, least=0))
         object.__setattr__(self, "nonlinearity", φ)
@@ -194,8 +194,8 @@ class CorrelatedHiddenManifold:
         return np.random.default_rng(np.random.SeedSequence(self.random_state, spawn_key=(key,)))
 
     def _side(self, F: Array, theta: Array) -> HiddenManifold:
-        settings = self.nonlinearity, self.labels, float(self.label_noise)
-        return HiddenManifold(read_only(F), read_only(theta), *settings)
+        φ, noise = get_activation(self.nonlinearity), float(self.label_noise)
+        return HiddenManifold(read_only(F), read_only(theta), φ, self.labels, noise)
 
     @cached_property
     def source(self) -> HiddenManifold:

@@ -83,5 +83,9 @@ def _read(folder: Path, pair: re.Match) -> Images:
 def _join(pools: list[Images]) -> Images:
     if len(pools) == 1:
         return pools[0]
-    arrays = ([getattr(pool, name) for pool in pools] for name in ("pixels", "labels", "ids"))
-    return Images(*map(np.concatenate, arrays), name=" and ".join(pool.name for pool in pools))
+    return Images(
+        np.concatenate([pool.pixels for pool in pools]),
+        np.concatenate([pool.labels for pool in pools]),
+        np.concatenate([pool.ids for pool in pools]),
+        " and ".join(pool.name for pool in pools),
+    )

@@ -46,7 +46,7 @@ class LabelledData(NamedTuple):
 
 
 def read(
-    source: str | os.PathLike | tuple[ArrayLike, ArrayLike],
+    source: str | os.PathLike | tuple[ArrayLike | os.PathLike, ...],
     *,
     label: str | None = None,
     test: str | os.PathLike | None = None,
@@ -77,8 +77,8 @@ def read(
     if isinstance(source, tuple):
         if len(source) != 2:
             raise ValueError(f"source must be a pair of arrays X, y, got {len(source)} of them")
-        paths = (str, os.PathLike)
-        return LabelledData(*_checked(*(_npy(a) if isinstance(a, paths) else a for a in source)))
+        X, y = (_npy(a) if isinstance(a, (str, os.PathLike)) else a for a in source)
+        return LabelledData(*_checked(X, y))
     path = Path(source)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -143,9 +143,10 @@ def class_tasks(
         kind = "classes" if len(distinct) <= 2 or whole else "values"
     where = f"{name}: " if name else ""
     if kind == "values":
-        pairs = [(data.X, y), (data.X_test, data.y_test)]
-        task, test = (None if X is None else Task(X, v, name=name) for X, v in pairs)
-        return [task], None if test is None else [test], None
+        tests = None
+        if data.X_test is not None and data.y_test is not None:
+            tests = [Task(data.X_test, data.y_test, name=name)]
+        return [Task(data.X, y, name=name)], tests, None
     if len(distinct) < 2:
         raise ValueError(f"{where}y must hold at least two classes, all are {distinct[0]}")
     if len(distinct) > 2 and len(distinct) >= len(y):
@@ -163,8 +164,10 @@ def class_tasks(
         named = zip(codes, distinct, strict=True)
         return [Task(X, code, name=f"{name}: {label}".removeprefix(": ")) for code, label in named]
 
-    test = None if data.X_test is None else tasks(data.X_test, data.y_test)
-    return tasks(data.X, y), test, distinct
+    held_out = None
+    if data.X_test is not None and data.y_test is not None:
+        held_out = tasks(data.X_test, data.y_test)
+    return tasks(data.X, y), held_out, distinct
 
 
 def _npy(path: str | os.PathLike) -> NDArray:
@@ -199,12 +202,13 @@ def _read_npz(path: Path) -> LabelledData:
         if array.dtype.kind not in "biuf":
             raise ValueError(f"{path}: {name} must hold real numbers, got {array.dtype}")
     try:
-        parts = _checked(arrays["X"], arrays["y"])
+        data = LabelledData(*_checked(arrays["X"], arrays["y"]))
         if len(mine) == 4:
-            parts += _checked(arrays["X_test"], arrays["y_test"])
+            X, y = _checked(arrays["X_test"], arrays["y_test"])
+            data = data._replace(X_test=X, y_test=y)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
-    return LabelledData(*parts)
+    return data
 
 
 def _from_table(path: Path, label: str | None) -> tuple[NDArray, NDArray, str, list[str]]:

@@ -190,7 +190,7 @@ def coupled(
     at = {point: _at(problems, grid.row(width, 0.0, point)) for point in grid.points()}
     parts = [] if tests is None else kernels.parts(tests[0].n_examples)
     X = None if tests is None else tests[0].X
-    products = kernels.products(X) if len(parts) == 1 else None
+    products = kernels.products(X) if X is not None and len(parts) == 1 else None
     for coupling in grid.couplings[grid.couplings > 0].tolist():
         # The kernels with the test points serve every temperature, richness and class.
         known = kernels.test(products, coupling) if products and np.isfinite(width) else None

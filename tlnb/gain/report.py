@@ -127,10 +127,10 @@ def figure(gain: TransferGain) -> Figure:
             spread = 2 * curve.standard_error
             style = {"fmt": "s--", "color": "C1", "mfc": "none", "capsize": 2}
             ax.errorbar(x, curve.test_error, spread, **style, label="leave-one-out (± 2 s.e.)")
-        for row, style in zip(gain.opponents.iloc[:3].itertuples(), ("-.", ":", "--"), strict=True):
+        for row, line in zip(gain.opponents.iloc[:3].itertuples(), ("-.", ":", "--"), strict=True):
             label = f"{row.opponent} (width {row.width:g})"
             level = getattr(row, measure)
-            ax.plot(x[[0, -1]], [level, level], style, color="0.45", label=label)
+            ax.plot(x[[0, -1]], [level, level], line, color="0.45", label=label)
         if gain.trained is not None:
             of = "squared_error" if measure == "test_error" else measure
             for way, marker in (("scratch", "^"), ("fine-tuned", "D"), ("frozen", "v")):

@@ -24,7 +24,7 @@ from tlnb.data.task import Task
 from tlnb.gain.candidates import Errors
 from tlnb.networks.transfer import Mode, train_mode
 from tlnb.networks.two_layer import TwoLayerNetwork
-from tlnb.priors import Priors, weight_covariances
+from tlnb.priors import PriorOptions, Priors, weight_covariances
 from tlnb.validation import check_choice
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def train_networks(
     outputs, converged = {}, {}
     for way, point in points.items():
         at = Priors(
-            **{name: point[name] for name in ("temperature", "readout_precision")}, **priors
+            temperature=point["temperature"],
+            readout_precision=point["readout_precision"],
+            **priors,
         )
         coupling = point["coupling"]
         modes = np.empty((starts, len(targets)), dtype=object)
@@ -150,10 +152,14 @@ def _trained(
     decay_to: str,
     rng: np.random.Generator,
 ) -> Mode:
-    given = {"activation": at.activation, "temperature": at.temperature}
-    given["readout_precision"] = at.readout_precision
+    given: PriorOptions = {
+        "activation": at.activation,
+        "temperature": at.temperature,
+        "readout_precision": at.readout_precision,
+    }
     if decay_to == "zero" or np.isinf(coupling):
-        given |= {"weight_precision": at.weight_precision, "coupling_scheme": at.coupling_scheme}
+        given["weight_precision"] = at.weight_precision
+        given["coupling_scheme"] = at.coupling_scheme
         return train_mode(task, width=width, source=source, coupling=coupling, rng=rng, **given)
     c_s, c_st, c_t, c_tt = weight_covariances(
         coupling,
@@ -164,10 +170,10 @@ def _trained(
     centre = 0.0 if source is None else c_st / c_s * source.first_layer
     start = centre + np.sqrt(c_t - c_tt) * rng.standard_normal((width, task.n_features))
     # A pull to the start and no decay to zero: the start is the source of this training.
+    given["weight_precision"] = NEGLIGIBLE / (c_t - c_tt)
     return train_mode(
         task,
         source=TwoLayerNetwork(start, activation=at.activation),
         coupling=1 / (c_t - c_tt),
-        weight_precision=NEGLIGIBLE / (c_t - c_tt),
         **given,
     )

@@ -6,7 +6,7 @@ gradients, in coordinates whose prior is N(0, 1).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,15 +79,14 @@ class _Mover:
             if _not_finite(moved.log_likelihood, moved.gradient).any():
                 raise FloatingPointError("the dynamics ran away")
             return moved, None
-        learning = self.trajectory is not None and i < self.warmup
-        if learning:
-            self.step, self.longest = self.trajectory.propose()
+        learning = self.trajectory if i < self.warmup else None
+        if learning is not None:
+            self.step, self.longest = learning.propose()
         angle = self.step if self.langevin else jittered(self.longest, rng)
-        settings = {"step": self.step, "angle": angle, "rotate": self.rotate}
-        moved, info = hmc(state, self.target, rng, **settings)
-        if learning:
+        moved, info = hmc(state, self.target, rng, step=self.step, angle=angle, rotate=self.rotate)
+        if learning is not None:
             gradients = number_of_steps(angle, self.step)
-            self.trajectory.update(state.position, info.proposal, info.acceptance, gradients)
+            learning.update(state.position, info.proposal, info.acceptance, gradients)
         elif i < self.warmup and not self.fixed:
             self.size.update(float(info.acceptance.mean()))
             self.step = self.size.current
@@ -104,7 +103,7 @@ class _Mover:
 
 
 def run_chains(
-    targets: list[LogLikelihood],
+    targets: Sequence[LogLikelihood],
     sampler: str,
     positions: Array,
     plan: Plan,

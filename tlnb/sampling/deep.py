@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.data.task import Task, check_task
-from tlnb.priors import PriorOptions, Priors, weight_covariances
+from tlnb.priors import PriorOptions, Priors, PriorsAtWidth, weight_covariances
 from tlnb.sampling.chains import Plan, Run, check_plan, run_chains
 from tlnb.sampling.deep_likelihood import DeepLikelihood
 from tlnb.sampling.hmc import State
-from tlnb.sampling.records import HOW_MOVED, as_dataset
+from tlnb.sampling.records import as_dataset, not_moved
 from tlnb.validation import check_count, check_couplings, check_positive, check_rng
 
 if TYPE_CHECKING:
@@ -203,16 +203,10 @@ def sample_deep_transfer(
     if test is not None:
         check_task("test", test, target.n_features)
     rng = check_rng("rng", rng, purpose="transfer")
-    of_source = Priors(
-        activation=given.activation,
-        temperature=given.source_temperature,
-        weight_precision=given.source_weight_precision,
-        readout_precision=given.source_readout_precision,
-    )
+    of_source = given.of_source()
     if isinstance(sources, (int, np.integer)):
         S = check_count("sources", sources, 2)
         source_chains = min(check_count("source_chains", source_chains), S)
-        options = {"draws": -(-S // source_chains), "warmup": warmup, "chains": source_chains}
         drawn = sample_deep_posterior(
             source,
             widths=widths,
@@ -224,7 +218,9 @@ def sample_deep_transfer(
             temperature=of_source.temperature,
             weight_precision=of_source.weight_precision,
             readout_precision=of_source.readout_precision,
-            **options,
+            draws=-(-S // source_chains),
+            warmup=warmup,
+            chains=source_chains,
         )
     else:
         S, drawn = None, sources
@@ -257,8 +253,8 @@ def sample_deep_transfer(
     records["Q_s"] = row_s["order_parameter"]
     for layer in range(1, len(means_s)):
         records[f"A_s_{layer}"] = row_s[f"overlap_{layer}"]
-    attributes = {"widths": np.array(widths), "couplings": np.array(couplings)}
-    attributes |= {"coupling_scheme": given.coupling_scheme}
+    attributes: dict[str, Any] = {"widths": np.array(widths), "couplings": np.array(couplings)}
+    attributes["coupling_scheme"] = given.coupling_scheme
     for name in ("temperature", "weight_precision", "readout_precision"):
         attributes[f"source_{name}"] = getattr(of_source, name)
     attributes["source_chains"] = drawn.sizes["chain"]
@@ -280,8 +276,7 @@ def _run(
     """The target chains; nothing is left to sample where every layer is frozen."""
     if not around.spread.any():
         records = {name: x[:, None] for name, x in record(np.zeros_like(around.centre)).items()}
-        moved = (drawn.attrs.get(name, 0) for name in HOW_MOVED)
-        return Run(records, *moved, np.empty(0))
+        return not_moved(records, drawn.attrs)
     positions = rng.standard_normal((1, n, len(around.spread)))
 
     def at(state: State) -> dict[str, Array]:
@@ -345,8 +340,9 @@ def _widths(widths: Sequence[int]) -> tuple[int, ...]:
     return tuple(check_count("widths", width) for width in widths)
 
 
-def _likelihood(task: Task, priors: Priors, widths: tuple[int, ...]) -> DeepLikelihood:
+def _likelihood(task: Task, priors: PriorsAtWidth, widths: tuple[int, ...]) -> DeepLikelihood:
     priors.activation.derivative(np.zeros(1))  # a missing derivative is said now
     check_task("task", task)
-    args = task, priors.activation, widths, priors.temperature, priors.readout_precision
-    return DeepLikelihood(*args)
+    return DeepLikelihood(
+        task, priors.activation, widths, priors.temperature, priors.readout_precision
+    )

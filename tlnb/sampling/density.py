@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.data.task import Task, check_task
-from tlnb.priors import Priors
+from tlnb.priors import PriorsAtWidth
 from tlnb.sampling.likelihood import Fit, NetworkLikelihood, Readouts
 
 Array = NDArray[np.float64]
@@ -89,7 +89,7 @@ class WhitenedPosterior(NamedTuple):
         return row
 
 
-def likelihood_of(task: Task, priors: Priors, width: int) -> NetworkLikelihood:
+def likelihood_of(task: Task, priors: PriorsAtWidth, width: int) -> NetworkLikelihood:
     """The likelihood of networks of ``width`` units on ``task``; the target's T and λ1."""
     priors.activation.derivative(np.zeros(1))  # a missing derivative is said now
     check_task("task", task)

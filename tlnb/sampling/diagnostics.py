@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,7 +75,8 @@ def summary(dataset: Dataset) -> DataFrame:
     """
     import pandas as pd
 
-    rows, columns = {}, ["mean", "mcse", "ess", "r_hat"]
+    rows: dict[Hashable, tuple[float, ...]] = {}
+    columns = ["mean", "mcse", "ess", "r_hat"]
     transfer = "source" in dataset.dims
     dataset = dataset.transpose("source", "chain", "draw", ..., missing_dims="ignore")
     for name, values in dataset.data_vars.items():
@@ -86,7 +88,7 @@ def summary(dataset: Dataset) -> DataFrame:
         columns.append("sources")
         if "prediction" in dataset:
             judged = np.isfinite(rows["test_error"][1])
-            rows |= _decomposition(dataset) if judged else dict.fromkeys(PARTS, NOT_JUDGED)
+            rows.update(_decomposition(dataset) if judged else dict.fromkeys(PARTS, NOT_JUDGED))
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     table["judged"] = table["mcse"].notna()
     return table
@@ -142,7 +144,7 @@ def _decomposition(dataset: Dataset) -> dict[str, tuple[float, ...]]:
         pairs = mean**2
     second = (f**2 + spread).mean((1, 2))
 
-    def parts(keep: Array) -> Array:
+    def parts(keep: NDArray[np.intp]) -> Array:
         m, n = mean[keep], len(keep)
         product = (m.sum(0) ** 2 - (m**2).sum(0)) / (n * (n - 1))  # of two different sources
         bias = (y**2 - 2 * y * m.mean(0) + product).mean()
@@ -153,7 +155,7 @@ def _decomposition(dataset: Dataset) -> dict[str, tuple[float, ...]]:
     whole = parts(everything)
     left_out = np.array([parts(np.delete(everything, s)) for s in everything])
     of_source = S * whole - (S - 1) * left_out  # the jackknife's pseudo-values
-    found = {}
+    found: dict[str, tuple[float, ...]] = {}
     for name, value, x in zip(PARTS, whole, of_source.T, strict=True):
         independent, r_hat = _independent(x, dataset.attrs["source_chains"])
         error = x.std(ddof=1) / np.sqrt(independent)

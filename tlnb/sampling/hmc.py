@@ -15,8 +15,7 @@ numbers; what is learned in warm-up (`tlnb.sampling.adaptation`) and chains at s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,15 @@ from numpy.typing import NDArray
 from tlnb._renamed import renamed_names
 
 Array = NDArray[np.float64]
-LogLikelihood = Callable[[Array], tuple[Array, Array]]
 DIVERGENCE = 1000.0  # in energy: a trajectory that gained so much has left the target
+
+
+class LogLikelihood(Protocol):
+    """What the chains move in, in coordinates whose prior is N(0, 1)."""
+
+    def __call__(self, position: Array, /) -> tuple[Array, Array]:
+        """Log likelihoods (C,) at positions (C, ...) and their gradients (C, ...)."""
+        ...
 
 
 class State(NamedTuple):
@@ -131,8 +137,12 @@ def choose(accepted: NDArray[np.bool_], new: State, old: State) -> State:
     def pick(ours: Array, theirs: Array) -> Array:
         return np.where(accepted.reshape(-1, *[1] * (ours.ndim - 1)), ours, theirs)
 
-    details = (pick(*pair) for pair in zip(new.details, old.details, strict=True))
-    return State(*(pick(*pair) for pair in zip(new[:3], old[:3], strict=True)), tuple(details))
+    return State(
+        pick(new.position, old.position),
+        pick(new.log_likelihood, old.log_likelihood),
+        pick(new.gradient, old.gradient),
+        tuple(pick(*pair) for pair in zip(new.details, old.details, strict=True)),
+    )
 
 
 def langevin(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +16,18 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 HOW_MOVED = ("step_size", "trajectory", "acceptance", "divergences")
-EXTRA = {"prediction": ("test",), "prediction_variance": ("test",)}
-EXTRA |= {"hidden_weights": ("unit", "feature"), "weights": ("weight",)}
+EXTRA: dict[str, tuple[str, ...]] = {
+    "prediction": ("test",),
+    "prediction_variance": ("test",),
+    "hidden_weights": ("unit", "feature"),
+    "weights": ("weight",),
+}
+
+
+def not_moved(records: dict[str, Array], moved: Mapping[str, Any]) -> Run:
+    """What is recorded of frozen features, which nothing moves: how their sources were."""
+    step_size, trajectory, acceptance, divergences = (moved.get(name, 0) for name in HOW_MOVED)
+    return Run(records, step_size, trajectory, acceptance, divergences, np.empty(0))
 
 
 def as_dataset(

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from tlnb._renamed import renamed_arguments
 from tlnb.data.task import Task, check_task
 from tlnb.networks.two_layer import TwoLayerNetwork, check_network
-from tlnb.priors import PriorOptions, Priors, weight_covariances
-from tlnb.sampling.chains import Run, check_plan, run_chains
+from tlnb.priors import PriorOptions, Priors, PriorsAtWidth, weight_covariances
+from tlnb.sampling.chains import check_plan, run_chains
 from tlnb.sampling.density import WhitenedPosterior, likelihood_of
 from tlnb.sampling.hmc import State
 from tlnb.sampling.likelihood import NetworkLikelihood
 from tlnb.sampling.posterior import sample_posterior
-from tlnb.sampling.records import HOW_MOVED, as_dataset
+from tlnb.sampling.records import HOW_MOVED, as_dataset, not_moved
 from tlnb.validation import check_count, check_nonnegative, check_rng
 
 if TYPE_CHECKING:
@@ -111,12 +111,15 @@ def sample_transfer(
         "weight_precision": given.source_weight_precision,
         "readout_precision": given.source_readout_precision,
     }
+    drawn: Dataset | Sequence[TwoLayerNetwork]
     if isinstance(sources, (int, np.integer)):
         S = check_count("sources", sources, 2)
         source_chains = min(check_count("source_chains", source_chains), S)
         source_thin = check_count("source_thin", source_thin)
         drawn = sample_posterior(
-            source, width=width, activation=given.activation, **of_source, chains=source_chains,
+            source, width=width, activation=given.activation, chains=source_chains,
+            temperature=given.source_temperature, weight_precision=given.source_weight_precision,
+            readout_precision=given.source_readout_precision,
             draws=-(-S // source_chains), warmup=warmup, thin=source_thin, weights=True, rng=rng,
             progress=progress,
         )  # fmt: skip
@@ -157,9 +160,9 @@ def sample_transfer(
     if frozen:
         records = {
             name: x[:, None]
-            for name, x in record(State(np.zeros_like(centre), *[np.empty(0)] * 2)).items()
+            for name, x in record(State(np.zeros_like(centre), np.empty(0), np.empty(0))).items()
         }
-        run = Run(records, *(moved.get(name, 0) for name in HOW_MOVED), np.empty(0))
+        run = not_moved(records, moved)
     else:
         positions = rng.standard_normal((1, *centre.shape))
         run = run_chains(
@@ -176,7 +179,7 @@ def sample_transfer(
 
 
 def _of_networks(
-    networks: Sequence[TwoLayerNetwork], priors: Priors, width: int, n_features: int
+    networks: Sequence[TwoLayerNetwork], priors: PriorsAtWidth, width: int, n_features: int
 ) -> tuple[Array, Array, Array]:
     """Hidden weights, readouts and Q_s of networks that are given."""
     check_count("sources", len(networks), 2)

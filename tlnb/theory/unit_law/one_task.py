@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from tlnb.data.task import Task, check_task
 from tlnb.errors import ConvergenceError
 from tlnb.kernels import kernel
-from tlnb.priors import OneTaskOptions, Priors, check_options
+from tlnb.priors import OneTaskOptions, PriorsAtWidth, check_options
 from tlnb.sampling.adaptation import StepSize
 from tlnb.sampling.hmc import hmc, init
 from tlnb.theory.one_task import OneTaskProblem, ProportionalSolution
@@ -107,12 +107,14 @@ def _start(K: Array, y: Array, scalar: ProportionalSolution) -> tuple[Array, flo
     return t, scalar.Q / (1 + scalar.Q * float(t @ K @ t) / scalar.width)
 
 
-def gaussian_start(task: Task, scalar: ProportionalSolution, priors: Priors) -> tuple[Array, float]:
+def gaussian_start(
+    task: Task, scalar: ProportionalSolution, priors: PriorsAtWidth
+) -> tuple[Array, float]:
     """Force and Q of the scalar theory of a task, where particles start."""
     return _start(prior_kernel(task, priors), task.y, scalar)
 
 
-def prior_kernel(task: Task, priors: Priors) -> Array:
+def prior_kernel(task: Task, priors: PriorsAtWidth) -> Array:
     """K (P, P), readout precision included."""
     return kernel(
         task.X,
@@ -261,6 +263,8 @@ class Collection:
 
     def particles(self) -> Particles:
         """All that was kept."""
+        if self.sums is None:
+            raise ValueError("nothing was kept yet: extend the collection first")
         return Particles(
             self.walk.units,
             np.concatenate(self.positions, axis=1),

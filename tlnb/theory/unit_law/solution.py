@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlnb.chunking import chunks
 from tlnb.kernels import InnerProducts, dual_diagonal, squared_norms
-from tlnb.theory.prediction import Prediction, concatenate, prediction
+from tlnb.theory.prediction import Prediction, combined, concatenate, prediction
 from tlnb.theory.unit_law.closure import Closure, close
 from tlnb.theory.unit_law.moments import CHUNK, Sums, Units, Weights
 from tlnb.validation import check_inputs, check_labels
@@ -41,6 +42,20 @@ class Estimate(NamedTuple):
 def spread(values: Array) -> Array:
     """Standard error of the mean over independent populations, the first axis."""
     return np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def estimates(
+    predictions: Sequence[Prediction], error: Callable[[Array], Array]
+) -> dict[str, Estimate]:
+    """Means over the test points of a pooled prediction, with errors from those after it."""
+    pooled, *others = predictions
+    return {
+        name: Estimate(
+            float(getattr(pooled, name).mean()),
+            float(error(np.array([getattr(p, name).mean() for p in others]))),
+        )
+        for name in AVERAGED
+    }
 
 
 def leave_one_out(closed: Closure, y: Array, temperature: float) -> Prediction:
@@ -79,23 +94,21 @@ class Particles:
 
     def against(self, X: Array) -> tuple[Sums, Sums]:
         """Means of σσ(x)ᵀ and σ(x)² over each population at inputs ``X`` (n, N0)."""
-        total = None
         G, M, _ = self.positions.shape
-        step = max(1, CHUNK // (G * (len(X) + len(self.units.X))))
-        for start in range(0, M, step):
-            part = slice(start, start + step)
-            position = self.positions[:, part]
-            weights = Weights(*(w[:, part] for w in self.weights))
-            seen = self.units.features(position)
-            new = self.units.features(position, X)
-            found = Sums.of(seen, new, weights), Sums.diagonal(new, weights)
-            share = position.shape[1] / (min(start + step, M))
-            total = (
-                found
-                if total is None
-                else tuple(a.mix(b, share) for a, b in zip(total, found, strict=True))
-            )
-        return total
+        first, *rest = chunks(M, G * (len(X) + len(self.units.X)), CHUNK)
+        products, squares = self._means(first, X)
+        for part in rest:
+            share = (part.stop - part.start) / part.stop
+            more = self._means(part, X)
+            products, squares = products.mix(more[0], share), squares.mix(more[1], share)
+        return products, squares
+
+    def _means(self, part: slice, X: Array) -> tuple[Sums, Sums]:
+        """What `against` returns, over some particles of each population."""
+        position = self.positions[:, part]
+        weights = Weights(*(w[:, part] for w in self.weights))
+        new = self.units.features(position, X)
+        return Sums.of(self.units.features(position), new, weights), Sums.diagonal(new, weights)
 
     def prior(self, X: Array) -> tuple[Array, Array]:
         """The prior's kernel of training inputs with ``X`` (P, n), and its diagonal (n,)."""
@@ -169,23 +182,11 @@ class UnitLawSolution:
     def predict_mcse(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
         """Monte Carlo standard errors of every field of `predict`."""
         _, *others = self._predictions(X, y)
-        return Prediction(
-            *(
-                None if column[0] is None else spread(np.array(column))
-                for column in zip(*others, strict=True)
-            )
-        )
+        return combined(others, lambda each: spread(np.array(each)))
 
     def averages(self, test: Task) -> dict[str, Estimate]:
         """Means over the test points of errors and variances, each with its Monte Carlo error."""
-        pooled, *others = self._predictions(test.X, test.y)
-        return {
-            name: Estimate(
-                float(getattr(pooled, name).mean()),
-                float(spread(np.array([getattr(p, name).mean() for p in others]))),
-            )
-            for name in AVERAGED
-        }
+        return estimates(self._predictions(test.X, test.y), spread)
 
     def leave_one_out(self) -> Prediction:
         """The prediction of each training label from the other labels, its law held."""
@@ -233,6 +234,7 @@ def _numbers(
 ) -> dict[str, Any]:
     """Observables of one closure; ``undo`` = ⟨e^(-u)⟩ is one over the law's normalisation."""
     t, T = closed.t, temperature
+    left_out = leave_one_out(closed, y, T)
     trace = float(closed.variance.sum())
     free = width * (0.5 * np.log(closed.Q) - np.log(undo)) - t @ y + 0.5 * T * (t @ t)
     free += 0.5 * (len(y) * (1 - np.log(2 * np.pi)) - T * trace - closed.log_det)
@@ -241,5 +243,5 @@ def _numbers(
         "readout_variance": closed.Q,
         "train_error": float(T**2 * (t @ t) / len(y) + T - T**2 * trace / len(y)),
         "log_evidence": float(free),
-        "leave_one_out_error": float(leave_one_out(closed, y, T).test_error.mean()),
+        "leave_one_out_error": float(((y - left_out.mean) ** 2 + left_out.total_variance).mean()),
     }

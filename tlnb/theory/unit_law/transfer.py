@@ -8,7 +8,7 @@ the fields they feel and the averages they give agree. Derivation: chapter 17.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,14 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 SWEPT = ("Q_s", "Q_t", "Q_st", "Q_tt", "train_error", "log_evidence", "residual")
+
+
+class Terms(TypedDict, total=False):
+    """Parts of the equations that can be left out, to see what each of them does."""
+
+    keep_field: bool
+    keep_pull: bool
+    keep_known: bool
 
 
 class TransferLawProblem:
@@ -99,7 +107,9 @@ class TransferLawProblem:
             )  # fmt: skip
         return self._sources[width]
 
-    def solve(self, *, width: float, coupling: float, **terms: bool) -> TransferLawSolution:
+    def solve(
+        self, *, width: float, coupling: float, **terms: Unpack[Terms]
+    ) -> TransferLawSolution:
         """The law of the target at one width and coupling.
 
         Parameters
@@ -141,11 +151,11 @@ class TransferLawProblem:
             width, 0.0, alone.temperature, source.Q, alone.Q, 0.0, 0.0, alone.train_error,
             alone.log_evidence, errors=alone.errors | errors, residual=alone.residual,
             steps=alone.steps, converged=True, source=source, y=self.target.y, units=alone,
-            closures=(), sums=None,
+            closures=(), drive=np.empty(0),
         )  # fmt: skip
 
     def _begin(
-        self, width: float, coupling: float, source: UnitLawSolution, terms: dict[str, bool]
+        self, width: float, coupling: float, source: UnitLawSolution, terms: Terms
     ) -> TargetWalk:
         """Target units at random around their source's, in the force of the last coupling."""
         priors, target = self.priors.at_width(width), self.target
@@ -185,25 +195,29 @@ class TransferLawProblem:
         return walk
 
     def _run(self, walk: TargetWalk) -> tuple[list[Draw], TargetSums]:
-        draws, sums = [], None
         with threadpool_limits(1):
             for _ in range(self.effort["warmup"]):
                 walk.move(adapt=True)
                 walk.learn(walk.measure()[0])
             walk.step = walk.size.final
-            kept = 1 if walk.frozen else KEPT
-            for k in range(kept):
-                for _ in range(max(1, self.effort["draws"] // KEPT)):
-                    walk.move()
-                    found, m, shared = walk.measure()
-                    walk.learn(found)
-                G, R, M, n = walk.position.shape
-                weights = walk.units.centre + walk.units.spread * walk.position.reshape(G, R * M, n)
-                # In the force of now, which the averages of the draw are made with.
-                found, m, shared = walk.measure()
-                draws.append(Draw(weights.reshape(G, R, M, n), walk.features(), m, shared))
-                sums = found if sums is None else sums.mix(found, 1 / (k + 1))
+            draw, sums = self._draw(walk)
+            draws = [draw]
+            for k in range(2, 2 if walk.frozen else KEPT + 1):
+                draw, found = self._draw(walk)
+                draws.append(draw)
+                sums = sums.mix(found, 1 / k)
         return draws, sums
+
+    def _draw(self, walk: TargetWalk) -> tuple[Draw, TargetSums]:
+        """Target units some steps later, and the averages over them."""
+        for _ in range(max(1, self.effort["draws"] // KEPT)):
+            walk.move()
+            walk.learn(walk.measure()[0])
+        G, R, M, n = walk.position.shape
+        weights = walk.units.centre + walk.units.spread * walk.position.reshape(G, R * M, n)
+        # In the force of now, which the averages of the draw are made with.
+        sums, m, shared = walk.measure()
+        return Draw(weights.reshape(G, R, M, n), walk.features(), m, shared), sums
 
     def _finish(
         self, walk: TargetWalk, draws: list[Draw], sums: TargetSums, coupling: float,
@@ -236,7 +250,7 @@ class TransferLawProblem:
             walk.width, coupling, walk.temperature, Q_s=source.Q, **found, log_evidence=np.nan,
             errors=errors, residual=float(np.linalg.norm(felt - given) / np.linalg.norm(felt)),
             steps=walk.steps, converged=True, source=source, y=self.target.y, units=units,
-            closures=tuple(closures), sums=sums,
+            closures=tuple(closures), drive=sums.drive,
         )  # fmt: skip
 
     def sweep(self, test: Task, *, widths: Sequence[float], couplings: Sequence[float]) -> Dataset:

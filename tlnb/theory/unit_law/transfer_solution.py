@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlnb.chunking import chunks
 from tlnb.data.task import Task
+from tlnb.kernels import Activation
 from tlnb.theory.prediction import Prediction, concatenate, prediction
-from tlnb.theory.unit_law.solution import AVERAGED, Estimate, UnitLawSolution
+from tlnb.theory.unit_law.solution import Estimate, UnitLawSolution, estimates
 from tlnb.theory.unit_law.transfer_moments import TargetClosure, TargetSums, order_parameters
 from tlnb.theory.unit_law.transfer_walk import SourceUnits
 from tlnb.validation import check_inputs, check_labels
@@ -43,7 +44,7 @@ def subsets(G: int) -> list[slice | NDArray[np.bool_]]:
 class TargetUnits:
     """Target units drawn around quenched source units."""
 
-    activation: object
+    activation: Activation
     readout_precision: float
     X: Array
     source: SourceUnits
@@ -51,29 +52,28 @@ class TargetUnits:
 
     def against(self, X: Array) -> tuple[TargetSums, Array, Array, Array]:
         """Averages with inputs ``X``, and diagonals (G, n) of <σ²>, <m²σ²> and <σm><σm>."""
-        found = None
-        for k, draw in enumerate(self.draws):
-            h = draw.hidden_weights @ (X.T / np.sqrt(X.shape[1]))
-            new = self.activation(h) / np.sqrt(self.readout_precision)
-            sums = TargetSums.of(
+        first, *rest = self.draws
+        sums, *diagonals = self._of_draw(first, X)
+        for k, draw in enumerate(rest, 2):
+            more, *others = self._of_draw(draw, X)
+            sums = sums.mix(more, 1 / k)
+            diagonals = [a + (b - a) / k for a, b in zip(diagonals, others, strict=True)]
+        squares, pulled, product = diagonals
+        return sums, squares, pulled, product
+
+    def _of_draw(self, draw: Draw, X: Array) -> tuple[TargetSums, Array, Array, Array]:
+        """The same over one step of the units."""
+        h = draw.hidden_weights @ (X.T / np.sqrt(X.shape[1]))
+        new = self.activation(h) / np.sqrt(self.readout_precision)
+        pulled = draw.m[..., None] * new
+        return (
+            TargetSums.of(
                 draw.features, new, draw.m, draw.shared, self.source.readouts, self.source.pulls
-            )
-            pulled = draw.m[..., None] * new
-            row = (
-                sums,
-                (new**2).mean((1, 2)),
-                (pulled**2).mean((1, 2)),
-                (pulled[:, 0] * pulled[:, 1]).mean(1),
-            )
-            if found is None:
-                found = row
-            else:
-                gain = 1 / (k + 1)
-                found = (
-                    found[0].mix(sums, gain),
-                    *(a + gain * (b - a) for a, b in zip(found[1:], row[1:], strict=True)),
-                )
-        return found
+            ),
+            (new**2).mean((1, 2)),
+            (pulled**2).mean((1, 2)),
+            (pulled[:, 0] * pulled[:, 1]).mean(1),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class TransferLawSolution:
     y: Array = field(repr=False)
     units: TargetUnits | UnitLawSolution = field(repr=False)  # the latter where γ = 0
     closures: tuple[TargetClosure, ...] = field(repr=False)
-    sums: TargetSums | None = field(repr=False)
+    drive: Array = field(repr=False)  # <σm> of each population (G, P)
 
     def predict(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
         """Mean and variances of the output at inputs ``X`` (n, N0), errors given labels ``y`` (n,).
@@ -118,20 +118,13 @@ class TransferLawSolution:
         """
         if isinstance(self.units, UnitLawSolution):
             return self.units.predict(X, y)
-        return self._predictions(X, y)[0]
+        return self._predictions(self.units, X, y)[0]
 
     def averages(self, test: Task) -> dict[str, Estimate]:
         """Means over the test points of errors and variances, each with its Monte Carlo error."""
         if isinstance(self.units, UnitLawSolution):
             return self.units.averages(test)
-        pooled, *others = self._predictions(test.X, test.y)
-        return {
-            name: Estimate(
-                float(getattr(pooled, name).mean()),
-                float(jackknife(np.array([getattr(p, name).mean() for p in others]))),
-            )
-            for name in AVERAGED
-        }
+        return estimates(self._predictions(self.units, test.X, test.y), jackknife)
 
     def leave_one_out(self) -> Prediction:
         """The prediction of each target label from the others, the law held."""
@@ -144,20 +137,22 @@ class TransferLawSolution:
         total = np.maximum(1 / precision - self.temperature, 0.0) + source
         return prediction(mean, total, source, self.y)
 
-    def _predictions(self, X: ArrayLike, y: ArrayLike | None) -> list[Prediction]:
-        units = self.units
+    def _predictions(
+        self, units: TargetUnits, X: ArrayLike, y: ArrayLike | None
+    ) -> list[Prediction]:
         X = check_inputs(X, n_features=units.X.shape[1])
         y = None if y is None else check_labels(y, len(X))
         kept = subsets(len(units.source.weights))
         parts: list[list[Prediction]] = [[] for _ in kept]
         G, M = units.source.readouts.shape
         for part in chunks(len(X), 8 * G * M):
-            sums, squares, pulled, product = units.against(X[part])
+            sums, *diagonals = units.against(X[part])
             labels = None if y is None else y[part]
             for row, chosen, closed in zip(parts, kept, self.closures, strict=True):
-                diagonals = (x[chosen].mean(0) for x in (squares, pulled, product))
-                drive = self.sums.only(chosen).drive
-                row.append(self._outcome(closed, sums.only(chosen), drive, *diagonals, labels))
+                squares, pulled, product = (x[chosen].mean(0) for x in diagonals)
+                drive = self.drive[chosen].mean(0)
+                averages = sums.only(chosen), drive, squares, pulled, product
+                row.append(self._outcome(closed, *averages, labels))
         return [concatenate(row) for row in parts]
 
     def _outcome(
