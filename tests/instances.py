@@ -6,6 +6,16 @@ import numpy as np
 
 from tlnb import Task
 
+# Priors of which no two are alike.
+UNEQUAL = {
+    "temperature": 0.2,
+    "weight_precision": 1.5,
+    "readout_precision": 0.7,
+    "source_temperature": 0.05,
+    "source_weight_precision": 0.8,
+    "source_readout_precision": 1.9,
+}
+
 
 def _inputs(n: int, start: float, n_features: int = 12) -> np.ndarray:
     mu, i = np.arange(n)[:, None], np.arange(n_features)

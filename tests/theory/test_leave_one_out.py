@@ -6,21 +6,13 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from tests.instances import deterministic, linear_teachers
+from tests.instances import UNEQUAL, deterministic, linear_teachers
 from tlnb import Task
 from tlnb import symbolic as sym
 from tlnb.theory.one_task import OneTaskProblem
 from tlnb.theory.one_task.solution import ProportionalSolution
 from tlnb.theory.transfer import TransferProblem
 
-UNEQUAL = {
-    "temperature": 0.2,
-    "weight_precision": 1.5,
-    "readout_precision": 0.7,
-    "source_temperature": 0.05,
-    "source_weight_precision": 0.8,
-    "source_readout_precision": 1.9,
-}
 FIELDS = ("residual", "source_variance", "total_variance", "test_error")
 
 

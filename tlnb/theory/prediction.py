@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
+from tlnb.validation import check_inputs, check_labels
+
 Array = NDArray[np.float64]
+# Fields of a prediction that are averaged over test points.
+AVERAGED = (
+    "squared_bias",
+    "total_variance",
+    "source_variance",
+    "test_error",
+    "classification_error",
+)
 
 
 class Prediction(NamedTuple):
@@ -55,6 +65,39 @@ def prediction(
         squared_bias,
         squared_bias + total_variance,
         ndtr(-standardised),
+    )
+
+
+def in_parts(
+    X: ArrayLike,
+    y: ArrayLike | None,
+    n_features: int,
+    parts: Callable[[int], Iterable[slice]],
+    outcome: Callable[[Array, Array | None], Prediction],
+) -> Prediction:
+    """Predict at any number of inputs with bounded memory, some of them at a time.
+
+    Parameters
+    ----------
+    X : array of shape (n, n_features)
+    y : array of shape (n,), optional
+        Labels, by which errors are given.
+    n_features : int
+        N0 of the networks.
+    parts : callable
+        Slices of ``range(n)`` that fit in memory.
+    outcome : callable
+        The prediction for some of the inputs and labels.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For inputs and labels of other shapes, or not finite.
+    """
+    X = check_inputs(X, n_features=n_features)
+    labels = None if y is None else check_labels(y, len(X))
+    return concatenate(
+        [outcome(X[p], None if labels is None else labels[p]) for p in parts(len(X))]
     )
 
 

@@ -5,21 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.instances import deterministic, linear_teachers
+from tests.instances import UNEQUAL, deterministic, linear_teachers
 from tlnb.errors import ConvergenceError
 from tlnb.theory.deep import DeepTransferProblem
 from tlnb.theory.deep.action import deep_action, expand
 from tlnb.theory.deep.saddle import Branch, _Equations, _moved, follow_width, newton
 from tlnb.theory.deep.wishart import layers_action, layers_gradient, layers_hessian
 
-UNEQUAL = {
-    "temperature": 0.2,
-    "weight_precision": 1.5,
-    "readout_precision": 0.7,
-    "source_temperature": 0.05,
-    "source_weight_precision": 0.8,
-    "source_readout_precision": 1.9,
-}
 WIDTHS = (20.0, 35.0, 12.0)
 
 

@@ -7,19 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.instances import deterministic, linear_teachers
+from tests.instances import UNEQUAL, deterministic, linear_teachers
 from tlnb import Task
 from tlnb.errors import ConvergenceError
 from tlnb.theory import deep, transfer
 
-UNEQUAL = {
-    "temperature": 0.2,
-    "weight_precision": 1.5,
-    "readout_precision": 0.7,
-    "source_temperature": 0.05,
-    "source_weight_precision": 0.8,
-    "source_readout_precision": 1.9,
-}
 QUANTITIES = ("Q_s", "Q_t", "Q_st", "Q_tt", "action", "log_evidence", "train_error")
 KNOWN = [
     ("erf", 0, 1.3388211348, 1.0622994430, 0, 0, 0.7571466689, 0.1854166574, 0, 1.9477377628),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.instances import deterministic, linear_teachers
+from tests.instances import UNEQUAL, deterministic, linear_teachers
 from tlnb import Task, coupling_sweep
 from tlnb.kernels import kernel
 from tlnb.theory import factors, one_task, transfer
@@ -26,14 +26,6 @@ KNOWN = [
      0.1903272689, 0.0447446984, 1.7201111097),
 ]  # fmt: skip
 QUANTITIES = ("Q_s", "Q_t", "Q_st", "Q_tt")
-UNEQUAL = {
-    "temperature": 0.2,
-    "weight_precision": 1.5,
-    "readout_precision": 0.7,
-    "source_temperature": 0.05,
-    "source_weight_precision": 0.8,
-    "source_readout_precision": 1.9,
-}
 
 
 @pytest.mark.parametrize("case", KNOWN)

@@ -21,8 +21,8 @@ from tlnb.theory.deep.nested import Layers, nested_kernel, through_layers
 from tlnb.theory.deep.source import SourceSaddle, source_saddle
 from tlnb.theory.factors import Eigenbasis
 from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
-from tlnb.theory.prediction import Prediction, concatenate, prediction
-from tlnb.validation import check_count, check_inputs, check_labels, check_width
+from tlnb.theory.prediction import Prediction, in_parts, prediction
+from tlnb.validation import check_count, check_width
 
 Array = NDArray[np.float64]
 
@@ -118,18 +118,16 @@ class DeepSolution:
 
         Memory is bounded: the test points are taken in chunks.
         """
-        X = check_inputs(X, n_features=self._process.X.shape[1])
-        y = None if y is None else check_labels(y, len(X))
+        P, N0 = self._process.X.shape
+        return in_parts(X, y, N0, lambda n: chunks(n, 3 * P), self._outcome)
+
+    def _outcome(self, X: Array, y: Array | None) -> Prediction:
         R = self.R / self._precision
         share = R / self._factor.noise(R, self.temperature)
-        parts = []
-        for part in chunks(len(X), 3 * len(self._projections)):
-            V, prior = self._process.projected(X[part], self._factor)
-            mean = (share * self._projections) @ V
-            variance = np.maximum(R * (prior - share @ V**2), 0.0)
-            labels = None if y is None else y[part]
-            parts.append(prediction(mean, variance, np.zeros_like(mean), labels))
-        return concatenate(parts)
+        V, prior = self._process.projected(X, self._factor)
+        mean = (share * self._projections) @ V
+        variance = np.maximum(R * (prior - share @ V**2), 0.0)
+        return prediction(mean, variance, np.zeros_like(mean), y)
 
 
 class DeepOneTaskProblem:

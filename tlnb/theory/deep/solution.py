@@ -20,8 +20,8 @@ from tlnb.theory.deep.couplings import Couplings, Inputs
 from tlnb.theory.deep.one_task import DeepSolution
 from tlnb.theory.factors import Cholesky
 from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
-from tlnb.theory.prediction import Prediction, concatenate, prediction
-from tlnb.validation import check_couplings, check_inputs, check_labels
+from tlnb.theory.prediction import AVERAGED, Prediction, in_parts, prediction
+from tlnb.validation import check_couplings
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -29,13 +29,6 @@ if TYPE_CHECKING:
     from tlnb.theory.deep.problem import DeepTransferProblem
 
 Array = NDArray[np.float64]
-AVERAGED = (
-    "squared_bias",
-    "total_variance",
-    "source_variance",
-    "test_error",
-    "classification_error",
-)
 SCALARS = ("Q_s", "Q_t", "Q_st", "Q_tt", "train_error", "log_evidence", "residual")
 
 
@@ -158,18 +151,16 @@ class DeepTransferSolution:
 
         Memory is bounded: the test points are taken in chunks.
         """
-        if isinstance(self._predictor, DeepSolution):
-            return self._predictor.predict(X, y)
-        problem = self._problem
-        X = check_inputs(X, n_features=problem.target.n_features)
-        y = None if y is None else check_labels(y, len(X))
-        return concatenate(
-            [
-                self._predictor(problem.inputs(X[part]), None if y is None else y[part])
-                for part in chunks(
-                    len(X), 3 * problem.source.n_examples + 8 * problem.target.n_examples
-                )
-            ]
+        predictor, problem = self._predictor, self._problem
+        if isinstance(predictor, DeepSolution):
+            return predictor.predict(X, y)
+        numbers = 3 * problem.source.n_examples + 8 * problem.target.n_examples
+        return in_parts(
+            X,
+            y,
+            problem.target.n_features,
+            lambda n: chunks(n, numbers),
+            lambda X, y: predictor(problem.inputs(X), y),
         )
 
 

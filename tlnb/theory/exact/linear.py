@@ -29,8 +29,8 @@ from tlnb.chunking import chunks
 from tlnb.data.task import Task, check_task
 from tlnb.errors import ConvergenceError
 from tlnb.theory.one_task import saddle_points, stationarity
-from tlnb.theory.prediction import Prediction, concatenate, prediction
-from tlnb.validation import check_inputs, check_labels, check_positive, check_width
+from tlnb.theory.prediction import Prediction, in_parts, prediction
+from tlnb.validation import check_positive, check_width
 
 Array = NDArray[np.float64]
 
@@ -89,22 +89,19 @@ class LinearSolution:
         of the means over Q. The classification error is exact too: normal tails averaged over Q.
         Memory is bounded: the test points are taken in chunks.
         """
-        X = check_inputs(X, n_features=len(self._directions))
-        y = None if y is None else check_labels(y, len(X))
-        parts = []
-        for part in chunks(len(X), max(len(self._nodes), X.shape[1])):
-            means, variances = self._given_nodes(X[part])
-            mean = means @ self._weights
-            variance = (variances + (means - mean[:, None]) ** 2) @ self._weights
-            labels = None if y is None else y[part]
-            outcome = prediction(mean, variance, np.zeros_like(mean), labels)
-            if labels is not None:
-                tails = prediction(means, variances, 0 * means, labels[:, None])
-                wrong = tails.classification_error
-                if wrong is not None:
-                    outcome = outcome._replace(classification_error=wrong @ self._weights)
-            parts.append(outcome)
-        return concatenate(parts)
+        N0 = len(self._directions)
+        numbers = max(len(self._nodes), N0)
+        return in_parts(X, y, N0, lambda n: chunks(n, numbers), self._outcome)
+
+    def _outcome(self, X: Array, y: Array | None) -> Prediction:
+        means, variances = self._given_nodes(X)
+        mean = means @ self._weights
+        variance = (variances + (means - mean[:, None]) ** 2) @ self._weights
+        outcome = prediction(mean, variance, np.zeros_like(mean), y)
+        if y is None:
+            return outcome
+        given = prediction(means, variances, 0 * means, y[:, None]).classification_error
+        return outcome._replace(classification_error=np.asarray(given) @ self._weights)
 
     def _given_nodes(self, X: Array) -> tuple[Array, Array]:
         """Mean and variance of the output given each node of Q, arrays of shape (n, nodes)."""

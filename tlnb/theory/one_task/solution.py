@@ -22,8 +22,7 @@ from tlnb.chunking import chunks
 from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
 from tlnb.theory.one_task.kernel import NetworkKernel, TestKernel
 from tlnb.theory.one_task.saddle import LeastAction
-from tlnb.theory.prediction import Prediction, concatenate, prediction
-from tlnb.validation import check_inputs, check_labels
+from tlnb.theory.prediction import Prediction, in_parts, prediction
 
 Array = NDArray[np.float64]
 
@@ -97,13 +96,14 @@ class ProportionalSolution:
 
         Memory is bounded: the test points are taken in chunks.
         """
-        X = check_inputs(X, n_features=self._kernel.X.shape[1])
-        y = None if y is None else check_labels(y, len(X))
-        parts = []
-        for part in chunks(len(X), 3 * len(self._kernel.X)):
-            test = self._kernel.against(X[part])
-            parts.append(self.outcome(test, None if y is None else y[part]))
-        return concatenate(parts)
+        P, N0 = self._kernel.X.shape
+        return in_parts(
+            X,
+            y,
+            N0,
+            lambda n: chunks(n, 3 * P),
+            lambda X, y: self.outcome(self._kernel.against(X), y),
+        )
 
     def leave_one_out(self) -> LeaveOneOut:
         """What the network would say of each training example had it not seen it, at the same Q.

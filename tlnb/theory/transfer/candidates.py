@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict
+from typing import TYPE_CHECKING, Generic, NamedTuple, Required, TypedDict, TypeVar
 
 import numpy as np
 
 from tlnb.errors import ConvergenceError
 from tlnb.theory.leave_one_out import LeaveOneOut
 from tlnb.theory.transfer.curve import BASELINES
+from tlnb.theory.transfer.prepared import PreparedTransfer
 from tlnb.validation import check_choice, check_nonnegative, check_positive, check_width
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
-    from tlnb.theory.transfer.problem import TransferProblem
-
+Problem = TypeVar("Problem", bound=PreparedTransfer)
 QUANTITIES = ("test_error", "standard_error", "squared_residual", "total_variance")
 
 
@@ -73,7 +73,7 @@ class Grid(NamedTuple):
         )
 
 
-class Choice(NamedTuple):
+class Choice(NamedTuple, Generic[Problem]):
     """The candidate of least leave-one-out error.
 
     Attributes
@@ -92,16 +92,16 @@ class Choice(NamedTuple):
     readout_precision: float
     test_error: float
     standard_error: float
-    problem: TransferProblem
+    problem: Problem
     table: Dataset
 
 
-def candidates(problem: TransferProblem, grid: Grid, baseline: str | None = None) -> Dataset:
+def candidates(problem: PreparedTransfer, grid: Grid, baseline: str | None = None) -> Dataset:
     """Leave-one-out errors of every candidate.
 
     Parameters
     ----------
-    problem : TransferProblem
+    problem : PreparedTransfer
     grid : Grid
     baseline : {None, "scratch", "matched-prior"}
         Candidates without a source, as in `tlnb.theory.transfer.coupling_sweep`.
@@ -152,7 +152,7 @@ def candidates(problem: TransferProblem, grid: Grid, baseline: str | None = None
     )
 
 
-def choose(problem: TransferProblem, grid: Grid, baseline: str | None = None) -> Choice:
+def choose(problem: Problem, grid: Grid, baseline: str | None = None) -> Choice[Problem]:
     """The candidate of least leave-one-out error; arguments and errors of `candidates`.
 
     Raises
@@ -184,16 +184,14 @@ def choose(problem: TransferProblem, grid: Grid, baseline: str | None = None) ->
     )
 
 
-def _under(
-    problem: TransferProblem, temperature: float, name: str, readout: float
-) -> TransferProblem:
+def _under(problem: Problem, temperature: float, name: str, readout: float) -> Problem:
     if name == "richness":
         return problem.with_priors(temperature=temperature, richness=readout)
     return problem.with_priors(temperature=temperature, readout_precision=readout)
 
 
 def _left_out(
-    problem: TransferProblem, width: float, coupling: float, baseline: str | None
+    problem: PreparedTransfer, width: float, coupling: float, baseline: str | None
 ) -> LeaveOneOut:
     if baseline is None:
         return problem.leave_one_out(width, coupling)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from tlnb.theory.transfer.prepared import PreparedTransfer
 from tlnb.validation import check_choice, check_nonnegative
-
-if TYPE_CHECKING:
-    from tlnb.theory.transfer.problem import TransferProblem
 
 
 def check_coupling(coupling: float | str, name: str = "coupling") -> float | str:
@@ -21,12 +18,12 @@ def check_coupling(coupling: float | str, name: str = "coupling") -> float | str
     return check_nonnegative(name, coupling, allow_infinite=True)
 
 
-def evidence_coupling(problem: TransferProblem, width: float) -> float:
+def evidence_coupling(problem: PreparedTransfer, width: float) -> float:
     """The coupling of largest average log evidence, over 0 ≤ γ ≤ ∞."""
     return _least(problem, lambda coupling: -problem.log_evidence(width, coupling))
 
 
-def leave_one_out_coupling(problem: TransferProblem, width: float) -> float:
+def leave_one_out_coupling(problem: PreparedTransfer, width: float) -> float:
     """The coupling of least leave-one-out Gibbs error, over 0 ≤ γ ≤ ∞."""
     return _least(problem, lambda g: float(problem.leave_one_out(width, g).test_error.mean()))
 
@@ -34,7 +31,7 @@ def leave_one_out_coupling(problem: TransferProblem, width: float) -> float:
 CRITERIA = {"evidence": evidence_coupling, "leave-one-out": leave_one_out_coupling}
 
 
-def _least(problem: TransferProblem, loss: Callable[[float], float]) -> float:
+def _least(problem: PreparedTransfer, loss: Callable[[float], float]) -> float:
     """Where a loss is least: a scan, refined between the neighbours of the best point.
 
     The scan goes in half decades around the target's weight precision, both ends included. No test

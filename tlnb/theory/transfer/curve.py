@@ -12,12 +12,11 @@ from tlnb.data.task import Task, check_task
 from tlnb.kernels import InnerProducts
 from tlnb.theory.one_task import AVERAGED
 from tlnb.theory.transfer.kernels import CACHE
+from tlnb.theory.transfer.prepared import PreparedTransfer
 from tlnb.validation import check_choice, check_nonnegative, check_width
 
 if TYPE_CHECKING:
     from xarray import Dataset
-
-    from tlnb.theory.transfer.problem import TransferProblem
 
 Array = NDArray[np.float64]
 BASELINES = ("scratch", "matched-prior")
@@ -36,7 +35,7 @@ QUANTITIES = (
 
 
 def transfer_curve(
-    problem: TransferProblem,
+    problem: PreparedTransfer,
     test: Task,
     widths: Sequence[float],
     couplings: Sequence[float],
@@ -51,7 +50,6 @@ def transfer_curve(
         check_choice("baseline", baseline, BASELINES)
     check_task("test", test, problem.target.n_features)
     table = {name: np.zeros((len(widths), len(couplings))) for name in QUANTITIES}
-    table["Q_s"] += np.array([problem.source_order_parameter(width) for width in widths])[:, None]
 
     points = _TestPoints(problem, test)
     # In ascending order the branch of saddle points is followed once.
@@ -70,6 +68,7 @@ def transfer_curve(
             for i, row in zip(coupled, rows, strict=True):
                 for name, value in row.items():
                     table[name][i, j] = value
+    table["Q_s"] += np.array([problem.source_order_parameter(width) for width in widths])[:, None]
     priors = problem.priors
     return xr.Dataset(
         {name: (("width", "coupling"), values) for name, values in table.items()},
@@ -86,7 +85,7 @@ def transfer_curve(
 class _TestPoints:
     """Averages over the test points; inner products are kept where they are few."""
 
-    def __init__(self, problem: TransferProblem, test: Task) -> None:
+    def __init__(self, problem: PreparedTransfer, test: Task) -> None:
         self.problem, self.test = problem, test
         n_train = problem.source.n_examples + problem.target.n_examples
         self.parts = problem.kernels.parts(test.n_examples)

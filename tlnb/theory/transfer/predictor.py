@@ -25,11 +25,10 @@ from numpy.typing import ArrayLike, NDArray
 from tlnb.theory.factors import Cholesky
 from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
 from tlnb.theory.one_task.solution import ProportionalSolution
-from tlnb.theory.prediction import Prediction, concatenate, prediction
+from tlnb.theory.prediction import Prediction, in_parts, prediction
 from tlnb.theory.transfer.action import KernelBlocks, delta
 from tlnb.theory.transfer.kernels import CoupledKernels, TestKernels
 from tlnb.theory.transfer.saddle import Overlaps
-from tlnb.validation import check_inputs, check_labels
 
 Array = NDArray[np.float64]
 
@@ -154,13 +153,13 @@ class TransferSolution:
 
         Memory is bounded: the test points are taken in chunks.
         """
-        if isinstance(self._predictor, ProportionalSolution):
-            return self._predictor.predict(X, y)
-        kernels = self._kernels
-        X = check_inputs(X, n_features=kernels.X.shape[1])
-        y = None if y is None else check_labels(y, len(X))
-        parts = []
-        for part in kernels.parts(len(X)):
-            test = kernels.test(kernels.products(X[part]), self.coupling)
-            parts.append(self._predictor(test, None if y is None else y[part]))
-        return concatenate(parts)
+        predictor, kernels = self._predictor, self._kernels
+        if isinstance(predictor, ProportionalSolution):
+            return predictor.predict(X, y)
+        return in_parts(
+            X,
+            y,
+            kernels.X.shape[1],
+            kernels.parts,
+            lambda X, y: predictor(kernels.test(kernels.products(X), self.coupling), y),
+        )

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlnb.chunking import chunks
 from tlnb.kernels import InnerProducts, dual_diagonal, squared_norms
-from tlnb.theory.prediction import Prediction, combined, concatenate, prediction
+from tlnb.theory.prediction import AVERAGED, Prediction, combined, concatenate, prediction
 from tlnb.theory.unit_law.closure import Closure, close
 from tlnb.theory.unit_law.moments import CHUNK, Sums, Units, Weights
 from tlnb.validation import check_inputs, check_labels
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from tlnb.data.task import Task
 
 Array = NDArray[np.float64]
-AVERAGED = (
-    "squared_bias",
-    "total_variance",
-    "source_variance",
-    "test_error",
-    "classification_error",
-)
 
 
 class Estimate(NamedTuple):
