@@ -257,7 +257,9 @@ def _read_table(path: Path) -> pd.DataFrame:
     with path.open("rb"):  # an OSError of its own, before pandas speaks
         pass
     try:
-        return pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+        if path.suffix.lower() == ".csv":
+            return pd.read_csv(path, float_precision="round_trip")  # to the last digit
+        return pd.read_parquet(path)
     except ImportError as error:
         hint = "a .parquet table needs pyarrow: pip install 'tlnb[parquet]'"
         raise ImportError(f"{path}: {hint}") from error
