@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.instances import deterministic
 from tlnb import _renamed, errors
+from tlnb.kernels import InnerProducts, get_activation
+from tlnb.theory.transfer import TransferProblem
 
 
 @pytest.fixture
@@ -69,9 +75,40 @@ def test_an_argument_that_was_renamed_is_taken_and_said():
         f(1, seed=1, rng=2)
 
 
-def test_upgrade_notes_name_everything_that_was_renamed():
+def _upgrade_notes() -> str:
     changelog = (Path(_renamed.__file__).parents[1] / "CHANGELOG.md").read_text(encoding="utf8")
-    notes = changelog.split("### Upgrade notes")[1].split("\n## ")[0]
+    return changelog.split("### Upgrade notes")[1].split("\n## ")[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*the old name goes:DeprecationWarning")
+def test_every_name_of_version_0_1_is_there_or_said_to_be_gone():
+    names = json.loads(Path(__file__).with_name("names_0_1.json").read_text(encoding="utf8"))
+    gone = _upgrade_notes().split("Gone, with")[1].split("Kernel blocks")[0]
+    missing = []
+    for module, listed in names.items():
+        for name in listed:
+            found = importlib.import_module(module)
+            try:
+                for part in name.split("."):
+                    found = getattr(found, part)
+            except AttributeError:
+                if not re.search(rf"\b{name.split('.')[-1]}\b", gone):
+                    missing.append(f"{module}.{name}")
+    assert not missing
+
+
+def test_old_methods_warn():
+    products = InnerProducts.of(np.eye(2))
+    with pytest.warns(DeprecationWarning, match=r"Block\.kernel is now InnerProducts\.dual"):
+        products.kernel(get_activation("linear"), 1.0, 1.0, 1.0, 1.0)
+    source, target, _ = deterministic()
+    problem = TransferProblem(source, target, temperature=0.1)
+    with pytest.warns(DeprecationWarning, match=r"overlaps is now TransferProblem\.saddle"):
+        assert problem.overlaps(20, 1.0) is problem.saddle(20, 1.0)
+
+
+def test_upgrade_notes_name_everything_that_was_renamed():
+    notes = _upgrade_notes()
     for module in _renamed.MODULES:
         assert module in notes
     for names in _renamed.NAMES.values():

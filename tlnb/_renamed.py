@@ -40,10 +40,25 @@ NAMES: dict[str, dict[str, tuple[str, str]]] = {
         "WeightCovariances": ("tlnb.priors", "WeightCovariances"),
         "diagonal": ("tlnb.kernels", "dual_diagonal"),
     },
+    "tlnb.gain": {
+        "LARGEST_LABEL": ("tlnb.gain.tool", "LARGEST_LABEL"),
+        "LEAST_EXAMPLES": ("tlnb.gain.tool", "LEAST_EXAMPLES"),
+    },
+    "tlnb.kernels.quadrature": {
+        "kernel": ("tlnb.kernels.quadrature", "dual"),
+        "kernel_diagonal": ("tlnb.kernels.quadrature", "dual_diagonal"),
+    },
     "tlnb.networks": {
+        "DIVERGED": ("tlnb.networks.training", "DIVERGED"),
         "LOSSES": ("tlnb.networks.losses", "LOSSES"),
         "Objective": ("tlnb.networks.training", "Objective"),
         "PROTOCOLS": ("tlnb.networks.protocols", "PROTOCOLS"),
+        "TRAINING": ("tlnb.networks.protocols", "TRAINING"),
+    },
+    "tlnb.sampling": {
+        "EXTRA": ("tlnb.sampling.records", "EXTRA"),
+        "FARTHEST": ("tlnb.sampling.chains", "FARTHEST"),
+        "SAMPLERS": ("tlnb.sampling.posterior", "SAMPLERS"),
     },
     "tlnb.sampling.hmc": {
         "StepSize": ("tlnb.sampling.adaptation", "StepSize"),
@@ -54,9 +69,26 @@ NAMES: dict[str, dict[str, tuple[str, str]]] = {
     "tlnb.sampling.likelihood": {
         "Network": ("tlnb.sampling.likelihood", "NetworkLikelihood"),
     },
+    "tlnb.theory.glm": {
+        "OPTIMAL_BOUNDS": ("tlnb.theory.readout.optimum", "BOUNDS"),
+        "TOLERANCE": ("tlnb.theory.readout.iteration", "TOLERANCE"),
+    },
+    "tlnb.theory.one_task": {
+        "TOLERANCE": ("tlnb.theory.one_task.saddle", "TOLERANCE"),
+    },
+    "tlnb.theory.prediction": {
+        "chunks": ("tlnb.chunking", "chunks"),
+    },
     "tlnb.theory.transfer": {
+        "BASELINES": ("tlnb.theory.transfer.curve", "BASELINES"),
         "Blocks": ("tlnb.theory.transfer", "KernelBlocks"),
+        "CACHE": ("tlnb.theory.transfer.kernels", "CACHE"),
         "CoupledTasks": ("tlnb.theory.transfer", "TransferProblem"),
+        "Expansion": ("tlnb.theory.transfer.action", "Expansion"),
+        "TOLERANCE": ("tlnb.theory.newton", "TOLERANCE"),
+        "TestKernels": ("tlnb.theory.transfer.kernels", "TestKernels"),
+        "TrainKernels": ("tlnb.theory.transfer.kernels", "TrainKernels"),
+        "explicit_Q_st": ("tlnb.theory.transfer.action", "explicit_Q_st"),
         "solution": ("tlnb.theory.transfer.solver", "_solution"),
         "sweep": ("tlnb.theory.transfer.solver", "_sweep"),
     },

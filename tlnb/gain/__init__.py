@@ -15,6 +15,9 @@ not the evidence: chapter 08. How often the verdict is that of trained networks:
 
 from __future__ import annotations
 
+from tlnb._renamed import renamed_names
 from tlnb.gain.tool import COUPLINGS, RICHNESS, TEMPERATURES, WIDTHS, TransferGain, transfer_gain
 
 __all__ = ["COUPLINGS", "RICHNESS", "TEMPERATURES", "WIDTHS", "TransferGain", "transfer_gain"]
+
+__getattr__ = renamed_names(__name__)

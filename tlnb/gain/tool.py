@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from tlnb._renamed import renamed_arguments
 from tlnb.data.task import Task, check_task
 from tlnb.gain.candidates import MEASURES, Candidates, Grid, alone, coupled
 from tlnb.gain.training import DECAYS, train_beside
@@ -102,6 +103,7 @@ class TransferGain:
     theory: str
 
 
+@renamed_arguments(seed="rng")
 def transfer_gain(
     source: Task | Sequence[Task],
     target: Task | Sequence[Task],

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tlnb._renamed import renamed
 from tlnb.kernels.activations import Activation, get_activation
 from tlnb.validation import check_inputs, check_positive
 
@@ -100,6 +101,13 @@ class InnerProducts:
         if precision != 1.0:
             K /= precision
         return K
+
+    @renamed("Block.kernel", "InnerProducts.dual")
+    def kernel(
+        self, activation: Activation, left: float, cross: float, right: float, precision: float
+    ) -> Array:
+        """The former name of `dual`."""
+        return self.dual(activation, left, cross, right, precision)
 
 
 def dual_diagonal(

@@ -26,6 +26,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tlnb._renamed import renamed_names
 from tlnb.chunking import chunks
 from tlnb.errors import QuadratureWarning, warn_caller
 
@@ -363,3 +364,6 @@ def _warn(error: float) -> None:
             "scales far below one, or grows too fast",
             QuadratureWarning,
         )
+
+
+__getattr__ = renamed_names(__name__)

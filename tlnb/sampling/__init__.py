@@ -1,5 +1,6 @@
 """Networks drawn from their posteriors, with what is needed to judge the draws."""
 
+from tlnb._renamed import renamed_names
 from tlnb.sampling.bridge import networks
 from tlnb.sampling.deep import sample_deep_posterior, sample_deep_transfer
 from tlnb.sampling.diagnostics import summary
@@ -17,3 +18,5 @@ __all__ = [
     "sample_transfer",
     "summary",
 ]
+
+__getattr__ = renamed_names(__name__)

@@ -5,9 +5,12 @@ every number of examples, `proximal` is what learning one example does. The form
 `tlnb.theory.readout`.
 """
 
+from tlnb._renamed import renamed_names
 from tlnb.theory.readout.covariates import GaussianCovariates
 from tlnb.theory.readout.losses import proximal
 from tlnb.theory.readout.solution import GLMSolution
 from tlnb.theory.readout.solver import learning_curve, solve
 
 __all__ = ["GLMSolution", "GaussianCovariates", "learning_curve", "proximal", "solve"]
+
+__getattr__ = renamed_names(__name__)

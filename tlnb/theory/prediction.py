@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
+from tlnb._renamed import renamed_names
 from tlnb.validation import check_inputs, check_labels
 
 Array = NDArray[np.float64]
@@ -116,3 +117,6 @@ def combined(
         return None if column[0] is None else function(column)
 
     return Prediction(*map(one, Prediction._fields))
+
+
+__getattr__ = renamed_names(__name__)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from tlnb._renamed import renamed_arguments
 from tlnb.theory.transfer.prepared import PreparedTransfer
 from tlnb.validation import check_choice, check_nonnegative
 
@@ -18,6 +19,7 @@ def check_coupling(coupling: float | str, name: str = "coupling") -> float | str
     return check_nonnegative(name, coupling, allow_infinite=True)
 
 
+@renamed_arguments(tasks="problem")
 def evidence_coupling(problem: PreparedTransfer, width: float) -> float:
     """The coupling of largest average log evidence, over 0 ≤ γ ≤ ∞."""
     return _least(problem, lambda coupling: -problem.log_evidence(width, coupling))

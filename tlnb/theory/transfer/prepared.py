@@ -11,6 +11,7 @@ from typing import Self, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tlnb._renamed import renamed
 from tlnb.data.task import Task, check_task
 from tlnb.priors import PriorOptions, Priors, WeightCovariances, check_options
 from tlnb.theory.leave_one_out import LeaveOneOut
@@ -180,6 +181,11 @@ class PreparedTransfer:
                 self.priors.weight_precision,
             )
         return self._branches[width].at(coupling)
+
+    @renamed("CoupledTasks.overlaps", "TransferProblem.saddle")
+    def overlaps(self, width: float, coupling: float) -> Overlaps:
+        """The former name of `saddle`."""
+        return self.saddle(width, coupling)
 
     def evidence(self, saddle: Overlaps, blocks: KernelBlocks) -> tuple[float, float]:
         """The action at a saddle point and the average log evidence."""
