@@ -246,6 +246,22 @@ MUTANTS = [
         "04_sampling_the_posterior",
     ),
     Mutant(
+        "kick between the ends of a trajectory",
+        "tlnb/sampling/hmc.py",
+        "p += step * pull(x, force(x))",
+        "p += 0.9 * step * pull(x, force(x))",
+        "sampling/test_hmc.py",
+        "04_sampling_the_posterior",
+    ),
+    Mutant(
+        "what stands in for the error function",
+        "tlnb/sampling/stand_ins.py",
+        "LINEAR, CUBIC = 1.12968, 0.09979",
+        "LINEAR, CUBIC = 1.12968, 0.08",
+        "sampling/test_likelihood.py",
+        "04_sampling_the_posterior",
+    ),
+    Mutant(
         "noise of Langevin dynamics",
         "tlnb/sampling/hmc.py",
         "step * rng.standard_normal(x.shape)",
