@@ -25,6 +25,7 @@ LAYERS = [
     {"sampling"},
     {"theory", "scores", "symbolic_deep"},
     {"estimators", "sweeps", "plotting"},
+    {"classifiers"},
     {"gain"},
     {"cli"},
 ]

@@ -19,6 +19,8 @@ _HOMES = {
     "ConvergenceError": "tlnb.errors",
     "RenormalizedGPRegressor": "tlnb.estimators",
     "TransferGPRegressor": "tlnb.estimators",
+    "RenormalizedGPClassifier": "tlnb.classifiers",
+    "TransferGPClassifier": "tlnb.classifiers",
     "width_sweep": "tlnb.theory.one_task",
     "coupling_sweep": "tlnb.theory.transfer",
 }

@@ -2,6 +2,8 @@
 
 Both predict the mean output of networks drawn from the posterior, in pipelines, grid searches and
 cross-validation; ``decompose`` gives the variances and errors, ``order_parameters_`` the saddle.
+Labels of shape (P, C) are those of C outputs that share the hidden layer (`tlnb.theory.outputs`):
+means and deviations are then (n, C), and order parameters matrices.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from tlnb.data.outputs import MultiOutputTask
 from tlnb.data.task import Task
 from tlnb.kernels import Activation
-from tlnb.theory import one_task, transfer, unit_law
+from tlnb.theory import one_task, outputs, transfer, unit_law
 from tlnb.theory.prediction import Prediction
 from tlnb.theory.unit_law import TransferLawProblem
 from tlnb.validation import check_choice
@@ -24,24 +28,26 @@ Array = NDArray[np.float64]
 
 
 class OneTaskOrderParameters(NamedTuple):
-    """Q = (λ1/N1)⟨‖v‖²⟩."""
+    """Q = (λ1/N1)⟨‖v‖²⟩, a matrix for several outputs."""
 
-    Q: float
+    Q: float | Array
 
 
 class TransferOrderParameters(NamedTuple):
     """Readout overlaps of source and target, see `tlnb.theory.transfer.TransferSolution`."""
 
-    Q_s: float
-    Q_t: float
-    Q_st: float
-    Q_tt: float
+    Q_s: float | Array
+    Q_t: float | Array
+    Q_st: float | Array
+    Q_tt: float | Array
 
 
 class _Solution(Protocol):
     """What any theory gives."""
 
-    def predict(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
+    def predict(
+        self, X: ArrayLike, y: ArrayLike | None = None
+    ) -> Prediction | outputs.OutputsPrediction:
         """Mean, variances and, given labels, errors at inputs ``X`` (n, N0)."""
         ...
 
@@ -50,11 +56,22 @@ class _NetworkRegressor(RegressorMixin, BaseEstimator):
     """What both estimators do once the theory is solved."""
 
     solution_: _Solution
+    _single: bool
 
-    def _task(self, X: ArrayLike, y: ArrayLike) -> Task:
-        return Task(*validate_data(self, X, y, dtype=np.float64, y_numeric=True))
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
-    def _predict(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
+    def _task(self, X: ArrayLike, y: ArrayLike) -> Task | MultiOutputTask:
+        given = {"dtype": np.float64, "y_numeric": True, "multi_output": True}
+        X, y = validate_data(self, X, y, **given)
+        self._single = np.ndim(y) == 1
+        return Task(X, y) if self._single else MultiOutputTask(X, y)
+
+    def _predict(
+        self, X: ArrayLike, y: ArrayLike | None = None
+    ) -> Prediction | outputs.OutputsPrediction:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return self.solution_.predict(X, y)
@@ -62,26 +79,41 @@ class _NetworkRegressor(RegressorMixin, BaseEstimator):
     def predict(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, Array]:
         """Mean output at inputs ``X`` (n, N0); with ``return_std`` also its standard deviation.
 
-        Both have shape (n,). The deviation is that of the network's output, without the noise T.
+        Both have the shape of the labels, (n,) or (n, C). The deviation is that of the network's
+        output, without the noise T.
         """
         outcome = self._predict(X)
-        if return_std:
-            return outcome.mean, np.sqrt(outcome.total_variance)
-        return outcome.mean
+        mean, deviation = outcome.mean, np.sqrt(outcome.total_variance)
+        if self._single and mean.ndim == 2:  # after a source of several outputs
+            mean, deviation = mean[:, 0], deviation[:, 0]
+        return (mean, deviation) if return_std else mean
 
-    def decompose(self, X: ArrayLike, y: ArrayLike | None = None) -> Prediction:
-        """Mean, variances and, given labels ``y`` (n,), errors at inputs ``X`` (n, N0)."""
+    def decompose(
+        self, X: ArrayLike, y: ArrayLike | None = None
+    ) -> Prediction | outputs.OutputsPrediction:
+        """Mean, variances and, given labels ``y``, errors at inputs ``X`` (n, N0)."""
         return self._predict(X, y)
 
 
 def _alone(
-    task: Task, theory: str, rng: int | np.random.Generator | None, parameters: dict
-) -> one_task.ProportionalSolution | unit_law.UnitLawSolution:
+    task: Task | MultiOutputTask,
+    theory: str,
+    rng: int | np.random.Generator | None,
+    parameters: dict,
+) -> one_task.ProportionalSolution | unit_law.UnitLawSolution | outputs.OutputsSolution:
     """The solution of one task by either theory."""
     check_choice("theory", theory, transfer.THEORIES)
+    if isinstance(task, MultiOutputTask):
+        _check_several(theory)
+        return outputs.solve(task, **parameters)
     if theory == "unit-law":
         return unit_law.solve(task, rng=rng, **parameters)
     return one_task.solve(task, **parameters)
+
+
+def _check_several(theory: str) -> None:
+    if theory != "scalar":
+        raise ValueError(f"theory must be 'scalar' with several outputs, got {theory!r}")
 
 
 class RenormalizedGPRegressor(_NetworkRegressor):
@@ -149,7 +181,7 @@ class RenormalizedGPRegressor(_NetworkRegressor):
         self.rng = rng
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> RenormalizedGPRegressor:
-        """Solve the saddle point for inputs ``X`` (P, N0) and labels ``y`` (P,)."""
+        """Solve the saddle point for inputs ``X`` (P, N0) and labels ``y``, (P,) or (P, C)."""
         parameters = self.get_params()
         theory, rng = parameters.pop("theory"), parameters.pop("rng")
         self.solution_ = solution = _alone(self._task(X, y), theory, rng, parameters)
@@ -240,10 +272,13 @@ class TransferGPRegressor(_NetworkRegressor):
         self.theory = theory
         self.rng = rng
 
-    def fit(self, X: ArrayLike, y: ArrayLike, source: Task | None = None) -> TransferGPRegressor:
-        """Solve the saddle point for target inputs ``X`` (P_t, N0), labels ``y`` (P_t,), a source.
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, source: Task | MultiOutputTask | None = None
+    ) -> TransferGPRegressor:
+        """Solve the saddle point for target inputs ``X`` (P_t, N0), their labels ``y``, a source.
 
-        Without a source the target is trained from scratch.
+        Labels are of shape (P_t,), or (P_t, C) with any number of outputs of the source. Without a
+        source the target is trained from scratch.
         """
         target = self._task(X, y)
         parameters = self.get_params()
@@ -252,21 +287,26 @@ class TransferGPRegressor(_NetworkRegressor):
         # A parameter out of range is an error with or without a source.
         transfer.check_coupling(coupling)
         priors = transfer.Priors(**parameters)
-        problem: TransferLawProblem | transfer.TransferProblem
+        problem: TransferLawProblem | transfer.TransferProblem | outputs.OutputsTransferProblem
         if source is None:
             shared = set(RenormalizedGPRegressor().get_params()) - {"theory", "rng"}
             alone = {name: getattr(self, name) for name in shared}
             self.solution_ = scratch = _alone(target, theory, rng, alone)
-            Q_s, Q_t, Q_st, Q_tt = np.nan, scratch.Q, 0.0, 0.0
+            order = TransferOrderParameters(np.nan, scratch.Q, 0.0, 0.0)
             self.coupling_, self.log_evidence_ = 0.0, scratch.log_evidence
         else:
             check_choice("theory", theory, transfer.THEORIES)
-            if theory == "unit-law":
+            if isinstance(target, MultiOutputTask) or isinstance(source, MultiOutputTask):
+                _check_several(theory)
+                problem = outputs.OutputsTransferProblem(source, target, **parameters)
+            elif theory == "unit-law":
                 problem = TransferLawProblem(source, target, rng=rng, **parameters)
             else:
                 problem = transfer.TransferProblem(source, target, priors)
             self.solution_ = solution = problem.solve(width=width, coupling=coupling)
-            Q_s, Q_t, Q_st, Q_tt = solution.Q_s, solution.Q_t, solution.Q_st, solution.Q_tt
+            order = TransferOrderParameters(
+                solution.Q_s, solution.Q_t, solution.Q_st, solution.Q_tt
+            )
             self.coupling_, self.log_evidence_ = solution.coupling, solution.log_evidence
-        self.order_parameters_ = TransferOrderParameters(Q_s, Q_t, Q_st, Q_tt)
+        self.order_parameters_ = order
         return self

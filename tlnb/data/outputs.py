@@ -48,12 +48,13 @@ class MultiOutputTask:
 
     X: Array = field(repr=False)
     y: Array = field(repr=False)
-    name: str = ""
+    name: str
 
-    def __post_init__(self) -> None:
-        X = check_inputs(self.X)
-        object.__setattr__(self, "X", read_only(X))
-        object.__setattr__(self, "y", read_only(check_outputs(self.y, len(X))))
+    def __init__(self, X: ArrayLike, y: ArrayLike, name: str = "") -> None:
+        X = check_inputs(X)
+        y = check_outputs(y, len(X))
+        # the fields are frozen
+        self.__dict__.update(X=read_only(X), y=read_only(y), name=name)
 
     @property
     def n_examples(self) -> int:

@@ -22,7 +22,7 @@ from tlnb.chunking import chunks
 from tlnb.theory.prediction import prediction
 
 Array = NDArray[np.float64]
-POINTS = 1024  # of the lattice that votes are counted on
+POINTS = 4096  # of the lattice that votes are counted on
 
 
 class OutputsPrediction(NamedTuple):
@@ -70,8 +70,8 @@ def concatenate(parts: list[OutputsPrediction]) -> OutputsPrediction:
 def votes(mean: Array, covariance: Array) -> Array:
     """P(f_c is the largest of C Gaussian outputs), of shape (n, C).
 
-    Two outputs: in closed form. More: counted on a lattice of points, the same for all inputs, and
-    good to about 1/1000.
+    Two outputs: in closed form. More: counted on a lattice of points, the same for all inputs; off
+    by 1 or 2 in a thousand, at worst by 7 (three and ten outputs of random covariances).
 
     Parameters
     ----------

@@ -36,10 +36,10 @@ from tlnb.theory.outputs.transfer_action import (
     shared_covariance,
 )
 from tlnb.theory.outputs.transfer_saddle import OutputOverlaps, branch, frozen_saddle
+from tlnb.theory.transfer.choice import CRITERIA, check_coupling
 from tlnb.theory.transfer.kernels import CoupledKernels, TestKernels
 from tlnb.validation import (
     check_inputs,
-    check_nonnegative,
     check_outputs,
     check_width,
 )
@@ -267,10 +267,19 @@ class OutputsTransferProblem:
             )
         return self._branches[width].at(coupling)
 
-    def solve(self, *, width: float, coupling: float) -> OutputsTransferSolution:
+    def log_evidence(self, width: float, coupling: float) -> float:
+        """The target's average log evidence."""
+        return self.solve(width=width, coupling=coupling).log_evidence
+
+    def leave_one_out(self, width: float, coupling: float) -> OutputsLeaveOneOut:
+        """What `OutputsTransferSolution.leave_one_out` returns."""
+        return self.solve(width=width, coupling=coupling).leave_one_out()
+
+    def solve(self, *, width: float, coupling: float | str) -> OutputsTransferSolution:
         """The saddle point at one width and coupling; see `solve_transfer`."""
-        width = check_width(width)
-        coupling = check_nonnegative("coupling", coupling, allow_infinite=True)
+        width, coupling = check_width(width), check_coupling(coupling)
+        if isinstance(coupling, str):
+            coupling = CRITERIA[coupling](self, width)
         source, C = self.source_solution(width), self.target.n_outputs
         if coupling == 0 or np.isinf(width):
             return self._alone(width, coupling)
@@ -321,7 +330,7 @@ def solve_transfer(
     target: MultiOutputTask | Task,
     *,
     width: float,
-    coupling: float,
+    coupling: float | str,
     **priors: Unpack[PriorOptions],
 ) -> OutputsTransferSolution:
     """The physical saddle point of transfer between networks with several outputs.
@@ -334,8 +343,8 @@ def solve_transfer(
         remains.
     width : float
         N1 ≥ 1 of both networks; at infinity the source matters through the prior alone.
-    coupling : float
-        γ from 0 (from scratch) to ``numpy.inf`` (frozen source features).
+    coupling : float, "leave-one-out" or "evidence"
+        γ from 0 (from scratch) to ``numpy.inf`` (frozen source features), or how to choose it.
     **priors
         As in `tlnb.theory.transfer.solve`.
 

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from tlnb._renamed import renamed_arguments
-from tlnb.theory.transfer.prepared import PreparedTransfer
+from tlnb.priors import Priors
 from tlnb.validation import check_choice, check_nonnegative
+
+
+class LeftOut(Protocol):
+    """What is expected of each training example by a network that has not seen it."""
+
+    @property
+    def test_error(self) -> NDArray[np.float64]:
+        """Gibbs errors, an entry for every example and output."""
+        ...
+
+
+class Prepared(Protocol):
+    """Two coupled tasks, of one output or several, whose coupling is to be chosen."""
+
+    @property
+    def priors(self) -> Priors:
+        """Of both networks."""
+        ...
+
+    def log_evidence(self, width: float, coupling: float) -> float:
+        """The target's average log evidence."""
+        ...
+
+    def leave_one_out(self, width: float, coupling: float) -> LeftOut:
+        """Leave-one-out errors at a number for the coupling."""
+        ...
 
 
 def check_coupling(coupling: float | str, name: str = "coupling") -> float | str:
@@ -20,12 +48,12 @@ def check_coupling(coupling: float | str, name: str = "coupling") -> float | str
 
 
 @renamed_arguments(tasks="problem")
-def evidence_coupling(problem: PreparedTransfer, width: float) -> float:
+def evidence_coupling(problem: Prepared, width: float) -> float:
     """The coupling of largest average log evidence, over 0 ≤ γ ≤ ∞."""
     return _least(problem, lambda coupling: -problem.log_evidence(width, coupling))
 
 
-def leave_one_out_coupling(problem: PreparedTransfer, width: float) -> float:
+def leave_one_out_coupling(problem: Prepared, width: float) -> float:
     """The coupling of least leave-one-out Gibbs error, over 0 ≤ γ ≤ ∞."""
     return _least(problem, lambda g: float(problem.leave_one_out(width, g).test_error.mean()))
 
@@ -33,7 +61,7 @@ def leave_one_out_coupling(problem: PreparedTransfer, width: float) -> float:
 CRITERIA = {"evidence": evidence_coupling, "leave-one-out": leave_one_out_coupling}
 
 
-def _least(problem: PreparedTransfer, loss: Callable[[float], float]) -> float:
+def _least(problem: Prepared, loss: Callable[[float], float]) -> float:
     """Where a loss is least: a scan, refined between the neighbours of the best point.
 
     The scan goes in half decades around the target's weight precision, both ends included. No test
