@@ -14,9 +14,9 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import tlnb
 from tlnb import gain as rules
@@ -54,7 +54,7 @@ class _OutputError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
@@ -70,7 +70,8 @@ def _numbers(given: str) -> list[float]:
         raise argparse.ArgumentTypeError(message) from None
 
 
-OPTIONS = {  # name: type, default, help
+# name: type, default, help
+OPTIONS: dict[str, tuple[Callable[[str], Any], Any, str]] = {
     "--n-source": (int, None, "images of the source (300, or 150 a class if that is less)"),
     "--n-target": (int, None, "images of the target (40)"),
     "--n-test": (int, None, "images of the test set (300, or 150 a class if that is less)"),
@@ -220,7 +221,8 @@ def _data(arguments: argparse.Namespace) -> GainData:
     if len(pools) == 1 and not any(value is not None for value in of_files):
         place = "digits" if arguments.digits else pools[0][0]
         at = {"part": arguments.part, "size": arguments.size, "seed": arguments.seed}
-        return from_images(place, *pools[0][-2:], scale=scale, **at, **numbers)
+        source, target = pools[0][-2:]
+        return from_images(place, source, target, scale=scale, **at, **numbers)
     if pools or None in files or any(value is not None for value in of_images):
         raise ValueError(
             "give --source and --target, or --digits or --images (with --n-source, --n-target, "

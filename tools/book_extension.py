@@ -92,7 +92,7 @@ def setup(app: Sphinx) -> dict:
     """Connect all of this to the build."""
     app.connect("config-inited", _add_buttons)
     app.connect("config-inited", _add_versions)
-    TocTreeCollectorWithStyles.assign_section_numbers = _number_as_files
+    setattr(TocTreeCollectorWithStyles, "assign_section_numbers", _number_as_files)  # noqa: B010
     app.connect("autodoc-process-docstring", _plain_text_docstring, priority=400)
     app.connect("autodoc-skip-member", _skip_generated)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

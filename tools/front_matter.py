@@ -43,7 +43,7 @@ def chapter_path(number: str) -> Path:
 def chapter_title(path: Path) -> str:
     """The heading of a chapter."""
     prose = "\n".join(c.source for c in _notebook(path).cells if c.cell_type == "markdown")
-    return re.search(r"^# (.+)$", prose, re.MULTILINE)[1]
+    return re.findall(r"^# (.+)$", prose, re.MULTILINE)[0]
 
 
 def equation(label: str) -> str:
@@ -220,7 +220,7 @@ def symbols() -> list[dict[str, str]]:
     The key is what a browser shows of the symbol without its styling: ``Q_st``, ``λ_0``, ``γ``.
     """
     text = (ROOT / "book" / "notation.md").read_text(encoding="utf8")
-    found = []
+    found: list[dict[str, str]] = []
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         title, _, body = section.partition("\n")
         if title.startswith("Letters that clash"):

@@ -93,7 +93,8 @@ def _sections(chapter: NotebookNode) -> list[tuple[str, list[NotebookNode]]]:
 
 def slides(chapter: NotebookNode, images: dict[str, bytes]) -> str:
     """The sections of a deck; figures are put into ``images`` under their names."""
-    render, made = _markdown().render, []
+    render = _markdown().render
+    made: list[str] = []
     for heading, cells in _sections(chapter):
         if heading.strip() in LEFT_OUT:
             continue

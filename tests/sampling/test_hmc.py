@@ -118,6 +118,49 @@ def test_energy_and_position_errors_are_of_second_order(rotate):
     np.testing.assert_allclose(np.diff(np.log2(away))[-1], -2, atol=0.2)
 
 
+class Pushed:
+    """The Gaussian, pushed along between the ends of a trajectory by a force that is wrong."""
+
+    def __init__(self, wrong):
+        self.right, _, _ = gaussian()
+        self.wrong = wrong
+
+    def __call__(self, position):
+        return self.right(position)
+
+    def force(self, position):
+        return self.wrong * self.right(position)[1] + 0.1 * np.sin(np.roll(position, 1, axis=2))
+
+
+@pytest.mark.parametrize("rotate", [True, False])
+def test_any_force_between_the_ends_leaves_the_law_as_it_is(rotate):
+    """It is reversible, keeps volume and is judged by the true energies; only more is refused."""
+    log_likelihood, mean, covariance = gaussian()
+    target, acceptance, rows = Pushed(0.8), {}, []
+    for wrong, at in ((True, target), (False, log_likelihood)):
+        rng = np.random.default_rng(4)
+        state, accepted = init(rng.standard_normal((100, *SHAPE)), at), []
+        for i in range(180):
+            angle = rng.uniform(0.5, 1.0) * np.pi / 2
+            state, info = hmc(state, at, rng, step=0.3, angle=angle, rotate=rotate)
+            accepted.append(info.acceptance.mean())
+            if wrong and i >= 30:
+                rows.append(state.position.reshape(100, -1) - mean)
+        acceptance[wrong] = np.mean(accepted)
+        np.testing.assert_allclose(state.gradient, log_likelihood(state.position)[1], rtol=1e-12)
+    assert 0.4 < acceptance[True] < acceptance[False] - 0.05
+    white = np.linalg.solve(np.linalg.cholesky(covariance), np.array(rows).reshape(-1, 6).T)
+    white = white.T.reshape(150, 100, 6)
+    by_chain, products = white.mean(0), np.einsum("nci,ncj->cij", white, white) / 150
+    assert (abs(by_chain.mean(0)) < 4 * by_chain.std(0) / 10).all()
+    assert (abs(products.mean(0) - np.eye(6)) < 4.5 * products.std(0) / 10).all()
+    begin, p = init(0.5 * np.ones((3, *SHAPE)), target), np.ones((3, *SHAPE))
+    end, arrived = leapfrog(begin, p, target, step=0.2, steps=6, rotate=rotate)
+    back, velocity = leapfrog(end, -arrived, target, step=0.2, steps=6, rotate=rotate)
+    np.testing.assert_allclose(back.position, begin.position, atol=1e-12)
+    np.testing.assert_allclose(velocity, -p, atol=1e-12)
+
+
 def test_rotation_lets_the_step_be_independent_of_the_dimension():
     """The prior's share of the energy is kept exactly; the straight leapfrog loses it."""
     loss = {True: [], False: []}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import erf, ndtr
@@ -11,6 +13,7 @@ from tlnb import Activation, Task
 from tlnb.kernels import get_activation
 from tlnb.sampling import likelihood as module
 from tlnb.sampling.likelihood import NetworkLikelihood, draw_readouts
+from tlnb.sampling.stand_ins import COLDEST, STAND_INS
 from tlnb.theory import one_task
 
 COMPLEX = {  # written anew, so that a complex step goes through
@@ -193,3 +196,26 @@ def test_drawn_readouts_have_the_conditional_law(P, N1):
     misfit = ((net.task.y - net.output(np.repeat(W[:1], draws, axis=0), v)) ** 2).mean(1)
     expected = net.readouts(net.features(W)[0]).train_error()
     assert misfit.mean() == pytest.approx(expected, abs=4 * misfit.std() / np.sqrt(draws))
+
+
+# The force between the ends of a trajectory
+
+
+def test_what_stands_in_for_erf_is_near_it_everywhere():
+    z = np.concatenate([np.linspace(-7, 7, 14_001), [-1e6, -50, 50, 1e6]])
+    near = STAND_INS[get_activation("erf")](z)
+    assert abs(near - erf(z)).max() < 3e-4
+    assert (np.diff(near[:14_001]) >= 0).all() and abs(near).max() <= 1
+
+
+@pytest.mark.parametrize("P,N1", SIZES)
+def test_the_force_is_the_gradient_nearly(P, N1):
+    net, W, _ = network(P, N1=N1)
+    exact, near = net.collapsed(W)[1], net.force(W)
+    assert 0 < abs(near - exact).max() < 3e-3 * abs(exact).max()
+    cold = replace(net, temperature=0.9 * COLDEST)
+    np.testing.assert_array_equal(cold.force(W), cold.collapsed(W)[1])
+    own = Activation("erf", lambda z: erf(0.5 * z), lambda z: np.exp(-0.25 * z**2) / np.sqrt(np.pi))
+    for other in (own, get_activation("tanh")):  # no stand-in is known
+        plain = replace(net, activation=other)
+        np.testing.assert_array_equal(plain.force(W), plain.collapsed(W)[1])

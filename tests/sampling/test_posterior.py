@@ -11,7 +11,7 @@ from tests.instances import noisy_teacher as tasks
 from tlnb import Activation, Task
 from tlnb.errors import SamplingError
 from tlnb.kernels import get_activation, kernel
-from tlnb.sampling import sample_posterior, summary
+from tlnb.sampling import sample_posterior, stand_ins, summary
 from tlnb.sampling.adaptation import ANGLES
 from tlnb.sampling.density import WhitenedPosterior
 from tlnb.sampling.hmc import hmc, init, langevin
@@ -235,6 +235,19 @@ def test_what_a_state_carries_measures_the_same(width):
         target.in_detail(state.position)[:2], target(state.position), strict=True
     ):
         np.testing.assert_array_equal(ours, plain)
+
+
+def test_a_stand_in_costs_no_acceptance_at_the_coldest_temperature_that_has_one(monkeypatch):
+    X = np.random.default_rng(0).standard_normal((12, 4))
+    given = {"width": 8, "temperature": stand_ins.COLDEST, "chains": 8, "warmup": 90, "draws": 40}
+    steps = {}
+    for coldest in (stand_ins.COLDEST, np.inf):
+        monkeypatch.setattr(stand_ins, "COLDEST", coldest)
+        run = sample_posterior(Task(X, 0.3 * X[:, 0]), rng=0, **given, **QUIET)
+        assert run.attrs["acceptance"] > 0.7
+        steps[coldest] = run.attrs["step_size"]
+    near, exact = steps.values()
+    assert near != exact and near > 0.85 * exact
 
 
 def test_trajectories_are_learnt_in_a_warm_up_that_is_long_enough():

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -258,7 +258,10 @@ def _read_table(path: Path) -> pd.DataFrame:
         pass
     try:
         if path.suffix.lower() == ".csv":
-            return pd.read_csv(path, float_precision="round_trip")  # to the last digit
+            # To the last digit, which had to be asked for before pandas 3.1.
+            version = tuple(int(part) for part in pd.__version__.split(".")[:2])
+            exactly: dict[str, Any] = {"float_precision": "round_trip"} if version < (3, 1) else {}
+            return pd.read_csv(path, **exactly)
         return pd.read_parquet(path)
     except ImportError as error:
         hint = "a .parquet table needs pyarrow: pip install 'tlnb[parquet]'"

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from tlnb._renamed import renamed_arguments
 from tlnb.data.task import Task, check_task
-from tlnb.gain.candidates import MEASURES, Candidates, Grid, alone, coupled
+from tlnb.gain.candidates import MEASURES, Candidates, Errors, Grid, alone, coupled
 from tlnb.gain.training import DECAYS, train_beside
 from tlnb.gain.unit_law import UnitLaw
 from tlnb.gain.verdict import Comparison, Decision, Judged, decide, judge
@@ -212,9 +212,9 @@ def transfer_gain(
             unseen = {name: replace(rival, test=None) for name, rival in rivals.items()}
             left_out = _Comparisons.of(replace(network, test=None), unseen, seed, again).decision()
         trained = None
-        if train:
-            points = {"scratch": scratch, "frozen": rivals.get("frozen"), "fine-tuned": network}
-            points = {k: c.table.iloc[c.best()].to_dict() for k, c in points.items() if c}
+        if train and tests is not None:
+            ways = {"scratch": scratch, "frozen": rivals.get("frozen"), "fine-tuned": network}
+            points = {k: c.table.iloc[c.best()].to_dict() for k, c in ways.items() if c}
             given = {"width": int(width), "starts": train, "decay_to": decay_to, "rng": seed}
             trained = train_beside(sources, targets, tests, points, tick=tick, **given, **priors)
     averages = every.averages()
@@ -257,22 +257,26 @@ def _grid(
 ) -> Grid:
     if richness is not None and readout_precisions is not None:
         raise ValueError("give richness or readout_precisions, not both")
-    by_richness = readout_precisions is None
-    levels = (RICHNESS if richness is None else richness) if by_richness else readout_precisions
-    found = []
-    for name, values in (
-        ("temperatures", temperatures),
-        ("richness" if by_richness else "readout_precisions", levels),
-        ("couplings", couplings),
-    ):
-        if name == "couplings":
-            checked = [check_nonnegative(name, g, allow_infinite=True) for g in values]
-        else:
-            checked = [check_positive(name, value) for value in values]
-        if not checked:
-            raise ValueError(f"{name} must name at least one candidate, got none")
-        found.append(np.unique(checked))
-    return Grid(*found, width, by_richness)
+    if readout_precisions is not None:
+        levels = _candidates("readout_precisions", readout_precisions, check_positive)
+    else:
+        levels = _candidates("richness", RICHNESS if richness is None else richness, check_positive)
+    return Grid(
+        _candidates("temperatures", temperatures, check_positive),
+        levels,
+        _candidates("couplings", couplings, partial(check_nonnegative, allow_infinite=True)),
+        width,
+        by_richness=readout_precisions is None,
+    )
+
+
+def _candidates(
+    name: str, values: Sequence[float], check: Callable[[str, object], float]
+) -> np.ndarray:
+    checked = [check(name, value) for value in values]
+    if not checked:
+        raise ValueError(f"{name} must name at least one candidate, got none")
+    return np.unique(checked)
 
 
 def _tasks(
@@ -301,7 +305,7 @@ def _tasks(
 def _listed(
     name: str, given: Task | Sequence[Task], least: int, n_features: int | None = None
 ) -> list[Task]:
-    tasks = list(given) if isinstance(given, (list, tuple)) else [given]
+    tasks = list(given) if isinstance(given, Sequence) else [given]
     if not tasks:
         raise ValueError(f"{name} must be a Task or a sequence of them, got none")
     for task in tasks:
@@ -330,15 +334,13 @@ def _bar(total: int, progress: bool) -> Iterator[Callable[[], object]]:
 
 def _together(parts: list[Candidates]) -> Candidates:
     table = pd.concat([part.table for part in parts], ignore_index=True)
-    left_out, test = (
-        None
-        if getattr(parts[0], name) is None
-        else type(parts[0].left_out)(
-            *(np.concatenate(e) for e in zip(*(getattr(p, name) for p in parts), strict=True))
-        )
-        for name in ("left_out", "test")
-    )
-    return Candidates(table, left_out, test)
+    tests = [part.test for part in parts if part.test is not None]
+    left_out = _joined([part.left_out for part in parts])
+    return Candidates(table, left_out, _joined(tests) if tests else None)
+
+
+def _joined(parts: list[Errors]) -> Errors:
+    return Errors(*(np.concatenate(errors) for errors in zip(*parts, strict=True)))
 
 
 def _point(candidates: Candidates, judged: Judged) -> dict[str, float]:

@@ -87,8 +87,9 @@ def judge(
     others = totals.sum(axis=1, keepdims=True) - totals
     chosen = others.argmin(axis=0)[fold]  # by the folds that the example is not in
     judged, noise = errors[:, chosen, np.arange(n)], 0.0
-    for row in np.unique(chosen) if again else ():
-        if (found := again(candidates.table.iloc[row])) is not None:
+    for row in np.unique(chosen):
+        found = again(candidates.table.iloc[row]) if again else None
+        if found is not None:
             mine = chosen == row
             judged[:, mine] = found.left_out[:, mine]
             noise += mine.mean() * found.left_out_noise
@@ -173,11 +174,11 @@ def decide(
             return Decision("helps", "freeze the source's features and train a readout", reason)
         how = f"coupling {coupling:g}, in training a pull of {pull:.3g} to the source's weights"
         return Decision("helps", f"fine-tune with this strength: {how}", reason)
-    loses = frozen is not None and frozen.gain < -DEVIATIONS * frozen.standard_error
+    loses = _sure_loss(frozen)
     if scratch.gain < -DEVIATIONS * scratch.standard_error:
         return Decision("hurts", "do not transfer: it loses to training from scratch", reason)
     if loses and scratch.gain < scratch.standard_error:
-        what = f"frozen features lose {-frozen.gain:.3f}, and no coupling gains"
+        what = f"frozen features lose {loses:.3f}, and no coupling gains"
         return Decision("hurts", f"do not transfer: {what}", reason)
     if all(c.beaten for c in against.values()):
         what = "the test error falls, but the share of wrong classes rises"
@@ -190,6 +191,13 @@ def decide(
     kind = "test" if on_test else "target"
     sentence = f"undecided: about {more} more {kind} examples would decide, if the gain stays"
     return Decision("undecided", sentence, reason, more)
+
+
+def _sure_loss(frozen: Comparison | None) -> float:
+    """What frozen features lose if that is more than two standard errors, else 0."""
+    if frozen is None or frozen.gain >= -DEVIATIONS * frozen.standard_error:
+        return 0.0
+    return -frozen.gain
 
 
 def _missing(comparison: Comparison, n: int) -> int:

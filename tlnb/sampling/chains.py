@@ -183,9 +183,15 @@ class _Checked:
     def __init__(self, target: LogLikelihood) -> None:
         self.target = target
         self.evaluate = getattr(target, "in_detail", target)
+        self.push = getattr(target, "force", lambda position: target(position)[1])
 
     def __call__(self, position: Array) -> tuple[Array, Array]:
         return self._finite(position, *self.target(position))
+
+    def force(self, position: Array) -> Array:
+        gradient = self.push(position)
+        self._finite(position, np.zeros(len(gradient)), gradient)
+        return gradient
 
     def in_detail(self, position: Array) -> tuple[Array, Array, tuple[Array, ...]]:
         value, gradient, *details = self.evaluate(position)

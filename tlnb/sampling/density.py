@@ -50,6 +50,14 @@ class WhitenedPosterior(NamedTuple):
             gradient = np.concatenate([self.spread * by_W, by_v[..., None]], axis=-1)
         return value, gradient
 
+    def force(self, position: Array) -> Array:
+        """The gradient, nearly: what pushes a trajectory between its ends."""
+        if not self.collapsed:
+            return self(position)[1]
+        gradient = self.network.force(self.split(position)[0])
+        gradient *= self.spread
+        return gradient
+
     def in_detail(self, position: Array) -> tuple[Array, Array, tuple[Array, ...]]:
         """The same, and what `measure` needs of the readouts that are integrated out."""
         if not self.collapsed:

@@ -81,21 +81,24 @@ def leapfrog(
 ) -> tuple[State, Array]:
     """Where the motion leads in ``steps`` of size ``step``, and with what velocity.
 
-    Reversible and volume-preserving; the energy is off by the order of the step squared.
+    Reversible and volume-preserving; the energy is off by the order of the step squared. Both hold
+    for any force, and only the two ends are judged: between them a target's own method
+    ``force(position)``, if it has one, stands in for the gradient.
     """
     cos, sin = (np.cos(step), np.sin(step)) if rotate else (1.0, step)
-    x, gradient = state.position, state.gradient
-    p, end = velocity, state
+    force = getattr(log_likelihood, "force", None) or (lambda position: log_likelihood(position)[1])
+
+    def pull(x: Array, gradient: Array) -> Array:
+        return gradient if rotate else gradient - x
+
+    x = state.position
+    p = velocity + 0.5 * step * pull(x, state.gradient)
     for i in range(steps):
-        # Two half kicks with no drift between them are one whole kick.
-        p = p + (0.5 if i == 0 else 1.0) * step * (gradient if rotate else gradient - x)
+        if i > 0:  # two half kicks with no drift between them are one whole kick
+            p += step * pull(x, force(x))
         x, p = (cos * x + sin * p, cos * p - sin * x) if rotate else (x + step * p, p)
-        if i == steps - 1:
-            end = init(x, log_likelihood)
-            gradient = end.gradient
-        else:
-            gradient = log_likelihood(x)[1]
-    p = p + 0.5 * step * (gradient if rotate else gradient - x)
+    end = init(x, log_likelihood)
+    p += 0.5 * step * pull(x, end.gradient)
     return end, p
 
 
@@ -133,6 +136,8 @@ def hmc(
 
 def choose(accepted: NDArray[np.bool_], new: State, old: State) -> State:
     """The new state of the chains (C,) that accepted it, the old one of the others."""
+    if accepted.all():
+        return new
 
     def pick(ours: Array, theirs: Array) -> Array:
         return np.where(accepted.reshape(-1, *[1] * (ours.ndim - 1)), ours, theirs)

@@ -14,7 +14,7 @@ Hron et al. (2022).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from scipy.linalg.lapack import dpotrf, dpotrs
 from tlnb._renamed import renamed_names
 from tlnb.data.task import Task
 from tlnb.kernels import Activation
+from tlnb.sampling.stand_ins import stand_in
 
 Array = NDArray[np.float64]
 IN_CACHE = 2**16  # numbers in one array of a group of chains
@@ -77,12 +78,24 @@ class NetworkLikelihood:
         fit = Fit(np.empty(shape), np.empty((len(W), self.task.n_examples)), np.empty(shape))
         return *self._collapsed(W, fit), fit
 
-    def _collapsed(self, W: Array, kept: tuple[Array, ...]) -> tuple[Array, Array]:
+    def force(self, W: Array) -> Array:
+        """The gradient of L (C, N1, N0), nearly: σ is replaced by its stand-in, if it has one.
+
+        What pushes a trajectory between its ends: see `tlnb.sampling.stand_ins`.
+        """
+        return self._collapsed(W, (), stand_in(self.activation, self.temperature))[1]
+
+    def _collapsed(
+        self,
+        W: Array,
+        kept: tuple[Array, ...],
+        activation: Callable[[Array], Array] | None = None,
+    ) -> tuple[Array, Array]:
         log_likelihood, gradient = np.empty(len(W)), np.empty(W.shape)
-        X = self._scaled_inputs
+        activation, X = activation or self.activation, self._scaled_inputs
         for part in self._groups(len(W)):
             h = self.preactivations(W[part]) if self.wide else np.matmul(W[part], X.T)
-            A = self.activation(h)
+            A = activation(h)
             log_likelihood[part], alpha, solved = self.fit(A)
             for whole, of_part in zip(kept, (A, alpha, solved), strict=False):
                 whole[part] = of_part

@@ -62,7 +62,7 @@ def _exact_linear(strength: float):
     S = units.features(np.eye(12))  # (12, P): features are linear in ξ
     second = S.T @ covariance @ S
     along = second @ t
-    fourth = (t @ along) * second + 2 * np.outer(along, along)
+    fourth = Q**2 * ((t @ along) * second + 2 * np.outer(along, along))
     factor = np.linalg.cholesky(covariance)
 
     def draw(n):

@@ -15,6 +15,7 @@ from tlnb.theory import unit_law
 from tlnb.theory.unit_law import one_task
 from tlnb.theory.unit_law.closure import close
 from tlnb.theory.unit_law.moments import Moments
+from tlnb.theory.unit_law.solution import spread
 
 SOURCE, _, TEST = deterministic()
 PRIORS = {"width": 20, "temperature": 0.1}
@@ -32,7 +33,7 @@ def test_linear_networks_have_a_gaussian_law_in_closed_form():
         stretch = 1 / (1 - min(Q * k / 20, 0.9))
         second = K + np.outer(Kt, Kt) * (stretch - 1) / k
         along = second @ t
-        fourth = (t @ along) * second + 2 * np.outer(along, along)
+        fourth = Q**2 * ((t @ along) * second + 2 * np.outer(along, along))
         closed = close(Moments(second, fourth), y, **PRIORS)
         t, Q = t + 0.2 * (closed.t - t), Q + 0.2 * (closed.Q - Q)
     found = unit_law.solve(SOURCE, activation="linear", rng=1, **PRIORS, **SHORT)
@@ -159,3 +160,38 @@ def test_the_walk_kicks_along_the_gradient_of_its_log_likelihood():
     direction = rng.standard_normal((16, 12))
     ahead, behind = (walk.log_likelihood(x + s * step * direction)[0] for s in (1, -1))
     np.testing.assert_allclose((ahead - behind) / (2 * step), (slope * direction).sum(1), rtol=1e-6)
+
+
+def test_leave_one_out_is_near_the_solution_without_the_example():
+    """The law is held in closed form and solved again by brute force: the same to order 1/P."""
+    effort = {"particles": 2000, "warmup": 60, "draws": 40, "tolerance": 0.1}
+    whole = unit_law.solve(SOURCE, rng=0, **PRIORS, **effort)
+    closed, trained = whole.leave_one_out(), whole.predict(SOURCE.X).mean
+    for mu in (0, 23):
+        rest = np.arange(30) != mu
+        again = unit_law.solve(Task(SOURCE.X[rest], SOURCE.y[rest]), rng=1, **PRIORS, **effort)
+        refit = again.predict(SOURCE.X[mu : mu + 1])
+        moved = abs(trained[mu] - refit.mean[0])
+        assert abs(closed.mean[mu] - refit.mean[0]) < 0.15 * moved
+        np.testing.assert_allclose(closed.total_variance[mu], refit.total_variance, rtol=0.1)
+
+
+def test_the_stated_error_is_no_less_than_half_of_what_separates_two_starts():
+    values = np.array([[1.0, 0.0], [1.0, 2.0], [3.0, 2.0], [3.0, 0.0]])
+    assert spread(values)[0] == 1.0
+    np.testing.assert_allclose(spread(values)[1], np.std(values[:, 1], ddof=1) / 2)
+
+
+def test_two_starts_meet_where_labels_outnumber_units():
+    """Populations from both sides agree at P = 3 N1 and low temperature, and the error says so."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 8))
+    task = Task(X, np.sign(X[:, 0] + 0.5 * X[:, 1]))
+    given = {"width": 20, "temperature": 0.02, "particles": 800, "rng": 0}
+    solved = unit_law.solve(task, warmup=80, draws=20, tolerance=0.1, **given)
+    low, high = (np.mean([c.mean_square for c in solved.closures[k : k + 2]]) for k in (1, 3))
+    assert abs(low - high) <= 2 * solved.errors["Q"] * (1 + 1e-12)
+    scalar = scalar_theory.solve(task, width=20, temperature=0.02)
+    assert abs(low - high) < 0.3 * abs(scalar.Q - solved.Q)
+    with pytest.raises(ConvergenceError, match="from units of the prior"):
+        unit_law.solve(task, warmup=1, draws=2, max_steps=4, tolerance=0.02, **given)

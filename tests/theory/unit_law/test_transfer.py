@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 
 from experiments.chapter_07 import shared_teacher
 from tests.instances import deterministic
-from tlnb import coupling_sweep
+from tlnb import Task, coupling_sweep
 from tlnb.estimators import RenormalizedGPRegressor, TransferGPRegressor
 from tlnb.kernels import InnerProducts, get_activation
 from tlnb.priors import weight_covariances
 from tlnb.sweeps import load
 from tlnb.theory import transfer, unit_law
 from tlnb.theory.unit_law.transfer_moments import TargetSums, close_target, order_parameters
+from tlnb.theory.unit_law.transfer_solution import average_log_evidence
 
 SOURCE, TARGET, TEST = deterministic()
 PRIORS = {"temperature": 0.1}
@@ -89,6 +91,12 @@ def test_gaussian_fields_give_the_franz_parisi_saddle(activation, coupling, with
     np.testing.assert_allclose(closed.propagator, W, atol=1e-8)
     np.testing.assert_allclose(closed.between, E, atol=1e-8)
     np.testing.assert_allclose(closed.field, C, atol=1e-8)
+    # ln E_w exp(u) of a Gaussian field around each source unit, averaged over those.
+    integral = 0.5 * np.log(stretch) + 0.5 * Q / width * stretch * mean_square
+    evidence = average_log_evidence(
+        closed, sums.covariance(drive), integral, TARGET.y, width=width, temperature=T
+    )
+    np.testing.assert_allclose(evidence, found.log_evidence, rtol=1e-8)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +148,44 @@ def test_leave_one_out_is_the_score_of_a_label(solution):
     outcome, closed = solution.leave_one_out(), solution.closures[0]
     np.testing.assert_allclose(TARGET.y - outcome.mean, closed.t / np.diagonal(closed.propagator))
     assert (outcome.total_variance >= outcome.source_variance).all()
+
+
+def test_leave_one_out_is_near_the_solution_without_the_example(problem):
+    effort = SHORT | {"particles": 2400, "tolerance": 0.2}
+    whole = unit_law.TransferLawProblem(SOURCE, TARGET, rng=0, **PRIORS, **effort)
+    solved = whole.solve(width=20, coupling=2.0)
+    closed, trained = solved.leave_one_out(), solved.predict(TARGET.X).mean
+    rest = np.arange(8) != 3
+    fewer = Task(TARGET.X[rest], TARGET.y[rest])
+    without = unit_law.TransferLawProblem(SOURCE, fewer, rng=1, **PRIORS, **effort)
+    refit = without.solve(width=20, coupling=2.0).predict(TARGET.X[3:4])
+    moved = abs(trained[3] - refit.mean[0])
+    assert abs(closed.mean[3] - refit.mean[0]) < 0.15 * moved
+    np.testing.assert_allclose(closed.total_variance[3], refit.total_variance, rtol=0.2)
+
+
+def test_the_evidence_is_near_the_scalar_theory_on_gaussian_inputs(solution):
+    """And its thermodynamic integral is exact for frozen units, which are not integrated."""
+    scalar = transfer.solve(SOURCE, TARGET, width=20, coupling=solution.coupling, **PRIORS)
+    assert np.isfinite(solution.errors["log_evidence"])
+    assert abs(solution.log_evidence - scalar.log_evidence) < 0.6
+
+
+def test_the_mean_logarithm_of_a_units_integral_is_that_of_quadrature(problem):
+    """One label and units of one input: the integral over w is one-dimensional."""
+    walk = problem._begin(20.0, 1.0, problem.source_law(20.0), {})
+    x = np.zeros((1, 12))
+    x[0, 0] = 1.5
+    walk.units = replace(walk.units, X=x)
+    walk.y, walk.force = np.ones(1), 9.0 * np.ones_like(walk.force[..., :1])
+    found = walk.mean_log_integrals(steps=30)
+    z, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights = weights / weights.sum()
+    centre = walk.units.centre[..., 0] * 1.5 / np.sqrt(12)
+    h = centre[..., None] + walk.units.spread * z * 1.5 / np.sqrt(12)
+    u = walk.closed.Q * (9.0 * walk.units.activation(h)) ** 2 / 40
+    exact = np.log(np.exp(u) @ weights).mean(1)
+    np.testing.assert_allclose(found, exact, rtol=0.05)
 
 
 def test_kick_of_target_units_is_the_gradient(problem):

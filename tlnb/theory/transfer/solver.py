@@ -110,7 +110,7 @@ def coupling_sweep(
     theory : {"scalar", "unit-law"}
         Four overlaps and the prior's kernels, or the whole law of a hidden unit by particles
         (`tlnb.theory.unit_law`), which takes a quarter of a minute a width, finite widths and no
-        baseline, and adds Monte Carlo errors as ``*_mcse``; log_evidence is NaN where γ > 0.
+        baseline, and adds Monte Carlo errors as ``*_mcse``.
     rng : int or Generator
         Of the particles.
     **priors

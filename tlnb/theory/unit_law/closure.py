@@ -1,12 +1,14 @@
 r"""The equations that close the theory: from the law of a unit to what the units feel.
 
-Given ⟨σσᵀ⟩ and ⟨m²σσᵀ⟩ over the law of a unit, the force t on the labels, the propagator Γ of its
-fluctuations and the order parameter Q of a readout given its unit solve
+Given ⟨σσᵀ⟩ and ⟨n²σσᵀ⟩, n = Q m, over the law of a unit, the force t on the labels, the propagator
+Γ of its fluctuations and the order parameter Q of a readout given its unit solve
 
     (T + Q⟨σσᵀ⟩) t = y,   Γ = (T + Σ)⁻¹,   Σ = ⟨Vσσᵀ⟩,   Q = 1/(1 + q),   q = Tr Γ⟨σσᵀ⟩/N1,
 
-with V = Q + Q²m²/N1. `solve_gaussian` takes the law for which all this is the scalar theory of
-`tlnb.theory.proportional`: a field m that is Gaussian under the prior.
+with V = Q + n²/N1. With n held, Q(1 + q) grows with Q, so that there is one root; with m held there
+can be several where P > N1 and T is small, and particles that follow now one, now another never
+settle. `solve_gaussian` takes the law for which all this is the scalar theory of
+`tlnb.theory.one_task`: a field m that is Gaussian under the prior.
 """
 
 from __future__ import annotations
@@ -109,17 +111,17 @@ def solve_gaussian(K: Array, y: Array, *, width: float, temperature: float) -> C
         ⟨σ m⟩ = s K t,   ⟨m²⟩ = s k,   ⟨σσᵀ⟩ = K,   ⟨Vσσᵀ⟩ = ⟨V⟩ K
 
     up to the one stretched direction, a share of order 1/P of the traces. The order parameter of
-    the scalar theory is ⟨V⟩ = s Q. One unknown, v = ⟨m²⟩, is left to be found.
+    the scalar theory is ⟨V⟩ = s Q. One unknown, v = ⟨n²⟩, is left to be found.
 
     Raises `ConvergenceError` if no root is found.
     """
 
     def at(v: float) -> tuple[float, Closure]:
         closed = close(Moments(K, v * K), y, width=width, temperature=temperature)
-        s = 1 + closed.Q * v / width
-        t = force(Moments(s * K, K), y, closed.Q, temperature)
-        mean_square = closed.Q + closed.Q**2 * v / width
-        return v - s * float(t @ K @ t), closed._replace(t=t, mean_square=mean_square)
+        Q = closed.Q
+        s = 1 + v / (Q * width)
+        t = force(Moments(s * K, K), y, Q, temperature)
+        return v - s * Q**2 * float(t @ K @ t), closed._replace(t=t, mean_square=Q + v / width)
 
     highest = 1.0
     while at(highest)[0] < 0:
@@ -127,6 +129,6 @@ def solve_gaussian(K: Array, y: Array, *, width: float, temperature: float) -> C
         if highest > 1e12:
             raise ConvergenceError(
                 f"no law with a Gaussian field at width={width:g}, temperature={temperature:g}: "
-                f"⟨m²⟩ is above {highest:.0e}; try a higher temperature or scaled labels"
+                f"⟨n²⟩ is above {highest:.0e}; try a higher temperature or scaled labels"
             )
     return at(brentq(lambda v: at(v)[0], 0.0, highest, xtol=1e-13, rtol=1e-13))[1]

@@ -4,7 +4,9 @@ A unit of weights w has the features σ(w) = σ(Xw/sqrt(N0))/sqrt(λ1) in R^P an
 
     p(w) ∝ N(w; 0, 1/λ0) e^u,   u(w) = Q m(w)²/(2 N1),   m(w) = t·σ(w),
 
-the averages ⟨a σσᵀ⟩ with a = 1 and a = m² are what the theory needs. As u ≥ 0 the weights
+the averages ⟨a σσᵀ⟩ with a = 1 and a = n² are what the theory needs, n = Q m being sqrt(N1) times
+the mean readout. (Labels fix Q t and hence n, whatever Q is: averages with n² stay right while Q is
+still being found, those with m² do not.) As u ≥ 0 the weights
 ω = e^(-u)/⟨e^(-u)⟩, which lead from p back to the prior, are bounded, and ⟨ω σσᵀ⟩ = K is known in
 closed form. Whatever part of a is along ω needs no particles therefore:
 
@@ -60,7 +62,7 @@ class Units:
 
 
 class Weights(NamedTuple):
-    """What each particle counts: e^(-u) and m², of shape (..., M)."""
+    """What each particle counts: e^(-u) and n² = Q²m², of shape (..., M)."""
 
     undo: Array
     square: Array
@@ -68,15 +70,15 @@ class Weights(NamedTuple):
     @classmethod
     def at(cls, m: Array, Q: Array, width: float) -> Weights:
         """Weights of fields ``m`` at order parameters ``Q`` that broadcast with them."""
-        square = m**2
-        return cls(np.exp(-Q / (2 * width) * square), square)
+        square = (Q * m) ** 2
+        return cls(np.exp(-square / (2 * width * Q)), square)
 
 
 class Sums(NamedTuple):
     """Means over the particles of each population, all linear in the particles.
 
-    ``plain``, ``undone``, ``squared`` (G, P, n) are ⟨a σσ(x)ᵀ⟩ for a = 1, e^(-u), m²; ``undo``,
-    ``undo2``, ``square``, ``cross`` (G,) are ⟨e^(-u)⟩, ⟨e^(-2u)⟩, ⟨m²⟩, ⟨m² e^(-u)⟩.
+    ``plain``, ``undone``, ``squared`` (G, P, n) are ⟨a σσ(x)ᵀ⟩ for a = 1, e^(-u), n²; ``undo``,
+    ``undo2``, ``square``, ``cross`` (G,) are ⟨e^(-u)⟩, ⟨e^(-2u)⟩, ⟨n²⟩, ⟨n² e^(-u)⟩.
     """
 
     plain: Array
@@ -132,11 +134,11 @@ def _means(undo: Array, square: Array) -> tuple[Array, ...]:
 
 
 class Moments(NamedTuple):
-    """⟨σσᵀ⟩ and ⟨m²σσᵀ⟩, each (P, n), over the law of a unit."""
+    """⟨σσᵀ⟩ and ⟨n²σσᵀ⟩, n = Q m, each (P, n), over the law of a unit."""
 
     second: Array
     fourth: Array
 
     def self_energy(self, Q: float, width: float) -> Array:
-        """⟨Vσσᵀ⟩ with the second moment V = Q + Q²m²/N1 of a unit's readout."""
-        return Q * self.second + Q**2 / width * self.fourth
+        """⟨Vσσᵀ⟩ with the second moment V = Q + n²/N1 of a unit's readout."""
+        return Q * self.second + self.fourth / width

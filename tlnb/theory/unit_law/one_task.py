@@ -6,8 +6,11 @@ Units move by rotation Hamiltonian Monte Carlo in the tilted prior
 
 After each step the averages over them are mixed into running ones (stochastic approximation), from
 which t and Q follow, in which they move on. There are four populations that know nothing of each
-other; the spread of what each of them closes to is the Monte Carlo error of every number, and the
-numbers themselves are those of all of them together.
+other: two start as units of the prior in less tilt than the scalar theory has, two as units
+stretched along the direction that the labels pull in, in all of its tilt. The spread of what each
+of them closes to, or half the disagreement of the two starts where that is more, is the Monte Carlo
+error of every number; the numbers themselves are those of all of them together. Where units are
+slow to change sides the two starts disagree, and the error says so.
 """
 
 from __future__ import annotations
@@ -27,14 +30,16 @@ from tlnb.priors import OneTaskOptions, PriorsAtWidth, check_options
 from tlnb.sampling.adaptation import StepSize
 from tlnb.sampling.hmc import hmc, init
 from tlnb.theory.one_task import OneTaskProblem, ProportionalSolution
-from tlnb.theory.unit_law.closure import close, force, update
+from tlnb.theory.unit_law.closure import Closure, close, force, update
 from tlnb.theory.unit_law.moments import Moments, Sums, Units, Weights
 from tlnb.theory.unit_law.solution import Estimate, Particles, UnitLawSolution, summarise
 from tlnb.validation import check_between, check_count, check_rng, check_width
 
 Array = NDArray[np.float64]
 POPULATIONS = 4
-FIRST_GAIN, GAIN_POWER = 20.0, 0.7  # of the stochastic approximation: (20 + step)^-0.7
+STRETCH = 4.0  # of half the populations at the start, in standard deviations of the prior
+LOW = 0.7  # times the scalar theory's tilt, where the others start
+FIRST_GAIN, GAIN_POWER = 20.0, 0.5  # of the stochastic approximation: (20 + step)^-0.5
 STEP_LIMIT = np.pi / 2
 LONGEST = np.pi / 2  # of a trajectory, in the angle by which the prior's motion turns
 
@@ -132,22 +137,36 @@ def begin(
     particles: int,
     rng: np.random.Generator,
 ) -> Walk:
-    """Particles from the prior, in the force of the scalar theory and with its averages."""
+    """Particles of two starts, between which the law should be.
+
+    Half of the populations are drawn from the prior and feel less than the scalar theory's force;
+    half are stretched along Xᵀt and feel it whole.
+    """
     G, N1, T = POPULATIONS, scalar.width, scalar.temperature
     t, Q = _start(K, y, scalar)
+    low = np.sqrt(LOW) * t
+    rows = [_gaussian_sums(K, force, Q, N1) for force in [low] * (G // 2) + [t] * (G - G // 2)]
+    running = Sums(*(np.array(values) for values in zip(*rows, strict=True)))
+    position = rng.standard_normal((G, particles // G, units.X.shape[1]))
+    pull = t @ units.X
+    pull /= max(float(np.linalg.norm(pull)), 1e-300)
+    far = position[G // 2 :]
+    far += (STRETCH - 1) * (far @ pull)[..., None] * pull
+    forces = np.array([low] * (G // 2) + [t] * (G - G // 2))
+    return Walk(units, K, y, N1, T, rng, position, forces, np.full(G, Q), running)
+
+
+def _gaussian_sums(K: Array, t: Array, Q: float, width: float) -> Sums:
+    """Averages over units whose field is Gaussian under the prior, of one population."""
     Kt = K @ t
     k = float(t @ Kt)
-    stretch = scalar.Q / Q
+    stretch = 1 / (1 - Q * k / width)
     v = stretch * k
-    tilt = Q * v / N1
+    tilt, n2 = Q * v / width, Q**2 * v
     second = K + np.outer(Kt, Kt) * ((stretch - 1) / k if k > 0 else 0.0)
     undo = (1 + tilt) ** -0.5
-    rows = second, undo * K, v * second, undo, (1 + 2 * tilt) ** -0.5, v, v * (1 + tilt) ** -1.5
-    running = Sums(*(np.repeat(np.asarray(x)[None], G, axis=0) for x in rows))
-    position = rng.standard_normal((G, particles // G, units.X.shape[1]))
-    return Walk(
-        units, K, y, N1, T, rng, position, np.repeat(t[None], G, axis=0), np.full(G, Q), running
-    )
+    rows = second, undo * K, n2 * second, undo, (1 + 2 * tilt) ** -0.5, n2, n2 * (1 + tilt) ** -1.5
+    return Sums(*(np.asarray(x) for x in rows))
 
 
 def solve(
@@ -189,8 +208,9 @@ def solve(
     ValueError, TypeError
         For arguments outside what is allowed.
     ConvergenceError
-        If the tolerance is not met within the steps allowed, if the averages still drift, or if
-        the particles are too few for a covariance of the labels.
+        If the tolerance is not met within the steps allowed, as where populations from different
+        starts go on disagreeing; if the averages still drift; or if the particles are too few for
+        a covariance of the labels.
     """
     check_options("solve", priors, OneTaskOptions)
     width = check_width(width)
@@ -220,7 +240,7 @@ def solve(
             collected.extend(draws)
             drawn = collected.particles()
             closures, found = summarise(drawn, y, width=width, temperature=temperature)
-            report = _disagreement(found, walk, tolerance)
+            report = _disagreement(found, closures, walk, tolerance)
             if report is None:
                 break
             if walk.steps + draws > max_steps:
@@ -274,12 +294,21 @@ class Collection:
         )
 
 
-def _disagreement(found: dict[str, Estimate], walk: Walk, tolerance: float) -> str | None:
+def _disagreement(
+    found: dict[str, Estimate], closures: tuple[Closure, ...], walk: Walk, tolerance: float
+) -> str | None:
     """What is not known well enough yet, in words."""
     for name in ("Q", "leave_one_out_error"):
         value, mcse = found[name]
         if not mcse <= tolerance * abs(value):
-            return f"{name} = {value:.4g} ± {mcse:.2g}"
+            one, other = (
+                np.mean([c.mean_square for c in closures[part]])
+                for part in (slice(1, 1 + POPULATIONS // 2), slice(1 + POPULATIONS // 2, None))
+            )
+            return (
+                f"{name} = {value:.4g} ± {mcse:.2g} (Q from units of the prior {one:.4g}, from "
+                f"stretched ones {other:.4g})"
+            )
     at = {"width": walk.width, "temperature": walk.temperature}
     last = walk.running.only(slice(None)).moments(walk.kernel)[0]
     last_Q = close(last, walk.y, **at).mean_square

@@ -224,10 +224,15 @@ class TransferLawProblem:
         source: UnitLawSolution,
     ) -> TransferLawSolution:  # fmt: skip
         closures, rows = [], []
+        integrals = walk.mean_log_integrals()
         for kept in subsets(len(sums.drive)):
             part = sums.only(kept)
             closures.append(walk.close(part))
-            rows.append(numbers(closures[-1], part, walk.width, walk.temperature))
+            rows.append(
+                numbers(
+                    closures[-1], part, integrals[kept].mean(), walk.y, walk.width, walk.temperature
+                )
+            )
         found = rows[0]
         errors = {
             name: float(jackknife(np.array([row[name] for row in rows[1:]]))) for name in found
@@ -247,7 +252,7 @@ class TransferLawProblem:
             tuple(draws),
         )  # fmt: skip
         return TransferLawSolution(
-            walk.width, coupling, walk.temperature, Q_s=source.Q, **found, log_evidence=np.nan,
+            walk.width, coupling, walk.temperature, Q_s=source.Q, **found,
             errors=errors, residual=float(np.linalg.norm(felt - given) / np.linalg.norm(felt)),
             steps=walk.steps, converged=True, source=source, y=self.target.y, units=units,
             closures=tuple(closures), drive=sums.drive,
@@ -261,13 +266,13 @@ class TransferLawProblem:
         widths = [check_width(width, "widths") for width in widths]
         couplings = [check_nonnegative("couplings", g, allow_infinite=True) for g in couplings]
         names = [*SWEPT, *AVERAGED]
-        names += [f"{name}_mcse" for name in (*SWEPT[:5], *AVERAGED)]
+        names += [f"{name}_mcse" for name in (*SWEPT[:6], *AVERAGED)]
         table = {name: np.zeros((len(widths), len(couplings))) for name in names}
         for i, width in enumerate(widths):
             for j in np.argsort(couplings, kind="stable"):
                 solution = self.solve(width=width, coupling=couplings[j])
                 row = {name: getattr(solution, name) for name in SWEPT}
-                row |= {f"{name}_mcse": solution.errors[name] for name in SWEPT[:5]}
+                row |= {f"{name}_mcse": solution.errors[name] for name in SWEPT[:6]}
                 for name, (value, mcse) in solution.averages(test).items():
                     row |= {name: value, f"{name}_mcse": mcse}
                 for name, value in row.items():

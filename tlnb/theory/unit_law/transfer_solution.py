@@ -85,7 +85,7 @@ class TransferLawSolution:
     width, coupling, temperature : N1, γ and T of the target.
     Q_s, Q_t, Q_st, Q_tt : the readout overlaps that the scalar theory has by the same names.
     train_error : ⟨(y - f)²⟩ averaged over the target's training examples.
-    log_evidence : not a number: this theory does not give it yet for a coupled target.
+    log_evidence : of the target, averaged over the source's posterior, leading order.
     errors : Monte Carlo standard errors by name, from leaving out one population at a time.
     residual : how far the force that the units felt last is from the one they give back.
     steps, converged : of the target's particles.
@@ -183,8 +183,38 @@ class TransferLawSolution:
         return prediction(mean, np.maximum(thermal, 0.0) + source, source, y)
 
 
+def average_log_evidence(
+    closed: TargetClosure,
+    covariance: Array,
+    log_integral: float,
+    y: Array,
+    *,
+    width: float,
+    temperature: float,
+) -> float:
+    r"""Average log evidence of the target over the source's posterior, leading order.
+
+    Order n of the replicated functional whose stationarity the equations are,
+
+        N1 (½ ln Q + E ln ∫ dw p(w | w_s) e^u) - t·y + ½T t² + ½ [P (1 - ln 2π) - T Tr(Γ - C)
+        + ln det Γ - Tr Γ S],   S = Cov_E(<Q σ m>)/N1,
+
+    with ``covariance`` = Cov_E(<σ m>) (P, P) and ``log_integral`` the average E.
+    """
+    t, Gamma, Q, _, C, _ = closed
+    free = width * (0.5 * np.log(Q) + log_integral) - t @ y + 0.5 * temperature * (t @ t)
+    free += 0.5 * len(y) * (1 - np.log(2 * np.pi)) - 0.5 * temperature * np.trace(Gamma - C)
+    free += 0.5 * (np.linalg.slogdet(Gamma)[1] - np.vdot(Gamma, Q**2 / width * covariance))
+    return float(free)
+
+
 def numbers(
-    closed: TargetClosure, sums: TargetSums, width: float, temperature: float
+    closed: TargetClosure,
+    sums: TargetSums,
+    log_integral: float,
+    y: Array,
+    width: float,
+    temperature: float,
 ) -> dict[str, float]:
     """Observables of one closure."""
     T = temperature
@@ -198,5 +228,13 @@ def numbers(
         "Q_st": Q_st,
         "Q_tt": Q_tt,
         "train_error": float(per_label.mean()),
+        "log_evidence": average_log_evidence(
+            closed,
+            sums.covariance(sums.drive),
+            log_integral,
+            y,
+            width=width,
+            temperature=temperature,
+        ),
         "leave_one_out_error": float(left_out.mean()),
     }

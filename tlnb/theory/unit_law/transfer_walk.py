@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tlnb.sampling.adaptation import StepSize
 from tlnb.sampling.hmc import hmc, init
 from tlnb.theory.unit_law.moments import Units
-from tlnb.theory.unit_law.one_task import FIRST_GAIN, GAIN_POWER, STEP_LIMIT
+from tlnb.theory.unit_law.one_task import FIRST_GAIN, STEP_LIMIT
 from tlnb.theory.unit_law.solution import UnitLawSolution
 from tlnb.theory.unit_law.transfer_moments import (
     TargetClosure,
@@ -24,6 +24,7 @@ from tlnb.theory.unit_law.transfer_moments import (
 )
 
 Array = NDArray[np.float64]
+GAIN_POWER = 0.7  # all populations share one force: it is averaged for longer than a source's
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,7 @@ class TargetWalk:
     size: StepSize = field(default_factory=lambda: StepSize(0.3, STEP_LIMIT))
     step: float = 0.3
     steps: int = 0
+    share: float = 1.0  # of the tilt that units feel; below one only for the evidence
 
     @property
     def frozen(self) -> bool:
@@ -104,13 +106,34 @@ class TargetWalk:
         self.force = force[:, None]
 
     def log_likelihood(self, position: Array) -> tuple[Array, Array]:
-        """u = Q m²/(2 N1) and its gradient, for every unit."""
+        """u = Q m²/(2 N1) and its gradient, for every unit, times ``share``."""
         G, R, M, n = self.position.shape
         flat = np.broadcast_to(self.force, (G, R, M, len(self.y))).reshape(G, R * M, -1)
         m, slope = self.units.fields(position.reshape(G, R * M, n), flat)
-        strength = self.closed.Q / self.width
+        strength = self.share * self.closed.Q / self.width
         slope *= (strength * m)[..., None]
         return (0.5 * strength * m**2).ravel(), slope.reshape(position.shape)
+
+    def mean_log_integrals(self, nodes: int = 6, steps: int = 3) -> Array:
+        """ln ∫ dw N(w; b w_s, 1/(λ0t + γ)) e^u averaged over the source units, by population (G,).
+
+        The integral over a from 0 to 1 of the mean of u under a tilt by a u, at Gauss-Legendre
+        nodes: linear in the units, so that the noise of each unit's integral does not enter.
+        """
+        G = len(self.position)
+        if self.frozen:
+            return self.log_likelihood(self.position)[0].reshape(G, -1).mean(1)
+        found = np.zeros(G)
+        places, weights = np.polynomial.legendre.leggauss(nodes)
+        for place, weight in sorted(zip(places, weights, strict=True), reverse=True):
+            self.share = 0.5 * (1 + place)
+            for k in range(2 * steps):
+                self.move()
+                if k >= steps:  # the first ones forget the tilt before
+                    u = self.log_likelihood(self.position)[0].reshape(G, -1).mean(1) / self.share
+                    found += 0.5 * weight / steps * u
+        self.share = 1.0
+        return found
 
     def move(self, adapt: bool = False) -> None:
         """One trajectory of every unit."""
