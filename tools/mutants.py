@@ -36,6 +36,7 @@ ACTIVATIONS, PRIORS = "tlnb/kernels/activations.py", "tlnb/priors.py"
 ONE_TASK, TRANSFER = "tlnb/theory/one_task/", "tlnb/theory/transfer/"
 LIKELIHOOD, DRAWN = "tlnb/sampling/likelihood.py", "tlnb/sampling/transfer.py"
 OUTPUTS = "tlnb/theory/outputs/"
+LARGE = "tlnb/theory/large/"
 MUTANTS = [
     Mutant(
         "constant of the arcsine kernel",
@@ -603,6 +604,46 @@ MUTANTS = [
         "np.matmul(private, solved[..., None])[..., 0]",
         "(np.einsum('naa->na', private) * solved)",
         "theory/outputs/test_outputs_problem.py",
+        "",
+    ),
+    Mutant(
+        "labels in the order parameter of a large source",
+        LARGE + "source.py",
+        "- fit + T * size) / width",
+        "- fit - T * size) / width",
+        "theory/large/test_source.py",
+        "",
+    ),
+    Mutant(
+        "slope that turns a trace's error into that of the order parameter",
+        LARGE + "source.py",
+        "slope -= 2 * T * (size",
+        "slope += 2 * T * (size",
+        "theory/large/test_source.py",
+        "",
+    ),
+    Mutant(
+        "second order of quadratic forms of an unfinished solution",
+        LARGE + "iterative.py",
+        "(B + self.residual)\n        return 0.5",
+        "(B - self.residual)\n        return 0.5",
+        "theory/large/test_source.py",
+        "",
+    ),
+    Mutant(
+        "tail of the low rank",
+        LARGE + "low_rank.py",
+        "max(float(lacking.mean()), 0.0)",
+        "max(float(lacking.max()), 0.0)",
+        "theory/large/test_source.py",
+        "",
+    ),
+    Mutant(
+        "known mean of the controls of a trace",
+        LARGE + "traces.py",
+        "(a**2 * h + a * g)",
+        "(a**2 * h - a * g)",
+        "theory/large/test_source.py",
         "",
     ),
 ]

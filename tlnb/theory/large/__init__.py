@@ -1,0 +1,1 @@
+"""Sources of real size: kernels as tiles, iterative solutions, traces with their errors."""

@@ -1,0 +1,205 @@
+r"""The order parameter of a large source, with its Monte Carlo error.
+
+With α = G⁻¹y, G = T + Q K, stationarity of the action of one task in ln Q is
+
+    F = Q - 1 + (1/N1) [P - T Tr G⁻¹ - (yᵀα - T αᵀα)] = 0,
+
+whose label part is solved to rounding of float32 kernels and whose trace carries a standard error;
+dF/d ln Q turns it into that of Q. Where the action has several minima, those that the low rank
+alone shows are warned of; the one nearest to its least action is taken. Source: Pacelli et al.
+(2023).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlnb.errors import CompetingSaddlesWarning, ConvergenceError, warn_caller
+from tlnb.theory.large.iterative import Equation, Solution, solve
+from tlnb.theory.large.kernel import LargeKernel
+from tlnb.theory.large.low_rank import LowRank
+from tlnb.theory.large.traces import Estimate, inverse_trace, log_det
+from tlnb.theory.one_task.saddle import saddle_points
+from tlnb.validation import check_labels, check_positive, check_width
+
+Array = NDArray[np.float64]
+LABELS = 1e-6  # residual of the labels, relative to them
+
+
+class SourceSaddle(NamedTuple):
+    """The saddle point of a large source.
+
+    ``Q`` with its standard ``error``; ``equation`` G at that Q; ``labels`` the solution α (P, 1)
+    of G α = y; ``residual`` |F| there; ``slope`` dF/d ln Q; ``trace`` Tr G⁻¹; ``n_probes``.
+    """
+
+    Q: float
+    error: float
+    equation: Equation
+    labels: Solution
+    residual: float
+    slope: float
+    trace: Estimate
+    n_probes: int
+
+    @property
+    def alpha(self) -> Array:
+        """G⁻¹y, of shape (P,)."""
+        return self.labels.X[:, 0]
+
+
+class _Point(NamedTuple):
+    """F and its slope at one Q."""
+
+    F: float
+    slope: float
+    equation: Equation
+    labels: Solution
+    trace: Estimate
+
+
+def source_saddle(
+    kernel: LargeKernel, y: Array, *, width: float, temperature: float
+) -> SourceSaddle:
+    """The order parameter of a source with labels ``y`` (P,), readouts of precision one.
+
+    Parameters
+    ----------
+    kernel : LargeKernel
+        Its options say how exactly and with what.
+    y : array of shape (P,)
+    width, temperature : float
+        N1 ≥ 1, infinity included, and T > 0.
+
+    Raises
+    ------
+    ConvergenceError
+        If no minimum is found, or its standard error stays above the tolerance.
+    ValueError, TypeError
+        For labels of another shape or not finite, and temperatures too low for float32 kernels.
+
+    Warns
+    -----
+    CompetingSaddlesWarning
+        If the low rank's action has further minima.
+    """
+    y = check_labels(y, len(kernel.X))
+    width, temperature = check_width(width), check_positive("temperature", temperature)
+    options = kernel.options
+    Q = 1.0 if np.isinf(width) else _first_guess(kernel.low_rank, y, width, temperature)
+    kernel.tiles.check_resolution(Q, temperature)
+    if np.isinf(width):
+        equation = Equation.of(kernel.tiles, kernel.low_rank, 1.0, temperature)
+        labels = solve(equation, y[:, None], LABELS * np.linalg.norm(y))
+        return SourceSaddle(1.0, 0.0, equation, labels, 0.0, np.inf, Estimate(np.nan, np.nan), 0)
+    n, aim = min(options.n_probes, options.most_probes), options.tolerance / 5
+    while True:
+        point = _newton(kernel, y, Q, width, temperature, n)
+        Q = point.equation.Q
+        error = Q * temperature * point.trace.error / (width * point.slope)
+        if error <= aim * Q or n >= options.most_probes:
+            break
+        n = min(options.most_probes, max(2 * n, int(1.2 * n * (error / (aim * Q)) ** 2)))
+    if error > options.tolerance * Q:
+        raise ConvergenceError(
+            f"the source's order parameter {Q:.4g} at width={width:g} has a standard error of "
+            f"{error:.1e} with {n} random vectors, allowed {options.tolerance * Q:.1e}; take more "
+            "vectors (most_probes), more landmarks or a larger tolerance"
+        )
+    residual = abs(point.F)
+    return SourceSaddle(
+        Q, error, point.equation, point.labels, residual, point.slope, point.trace, n
+    )
+
+
+def log_evidence(kernel: LargeKernel, y: Array, saddle: SourceSaddle, *, width: float) -> Estimate:
+    """The leading order of a source's log evidence, for readouts of precision one."""
+    z = kernel.probes(max(saddle.n_probes, kernel.options.n_probes))
+    volume = log_det(saddle.equation, kernel.moments, z)
+    Q = saddle.Q
+    prior = 0.0 if np.isinf(width) else width * (Q - 1 - np.log(Q))
+    fit = float(y @ saddle.alpha + saddle.alpha @ saddle.labels.residual[:, 0])
+    value = prior + volume.value + fit + len(y) * np.log(2 * np.pi)
+    return Estimate(-0.5 * value, 0.5 * volume.error)
+
+
+def _first_guess(low_rank: LowRank, y: Array, width: float, temperature: float) -> float:
+    """The minimum of least action of the low rank, warning of others."""
+    P, r = low_rank.vectors.shape
+    seen = np.square(low_rank.vectors.T @ y)
+    unseen = max(float(y @ y - seen.sum()), 0.0) / max(P - r, 1)
+    roots = saddle_points(
+        np.concatenate([np.full(P - r, low_rank.tail), low_rank.values + low_rank.tail]),
+        np.concatenate([np.full(P - r, unseen), seen]),
+        width=width,
+        temperature=temperature,
+    )
+    minima = roots.Q[roots.minimum]
+    best = float(minima[np.argmin(roots.action[roots.minimum])])
+    if len(minima) > 1:
+        listed = ", ".join(f"Q = {Q:.4g}" for Q in minima if best != Q)
+        warn_caller(
+            f"the source's action at width={width:g} seems to have further minima, as far as "
+            f"{r} directions of its kernel tell: {listed}; taken is the one near Q = {best:.4g}",
+            CompetingSaddlesWarning,
+        )
+    return best
+
+
+def _newton(
+    kernel: LargeKernel, y: Array, Q: float, width: float, temperature: float, n: int
+) -> _Point:
+    """The zero of F near Q, in ln Q."""
+    z = kernel.probes(n)
+    starts: tuple[Equation, Solution, Solution] | None = None
+    t, low, high = np.log(Q), -np.inf, np.inf
+    for _ in range(30):
+        equation = Equation.of(kernel.tiles, kernel.low_rank, float(np.exp(t)), temperature)
+        point, starts = _at(kernel, y, equation, z, width, starts)
+        if point.F < 0:
+            low = t
+        else:
+            high = t
+        step = -point.F / point.slope if point.slope > 0 else -np.sign(point.F)
+        if abs(step) < 1e-6 and point.slope > 0:
+            return point
+        step = float(np.clip(step, -1.0, 1.0))
+        if not low < t + step < high:
+            step = 0.5 * (low + high) - t
+        t += step
+    raise ConvergenceError(
+        f"no saddle point of the source at width={width:g}, temperature={temperature:g}: residual "
+        f"{abs(point.F):.1e} at Q = {point.equation.Q:.4g}; try a higher temperature or the dense "
+        "solver"
+    )
+
+
+def _at(
+    kernel: LargeKernel,
+    y: Array,
+    equation: Equation,
+    z: Array,
+    width: float,
+    starts: tuple[Equation, Solution, Solution] | None,
+) -> tuple[_Point, tuple[Equation, Solution, Solution]]:
+    """F and its slope, begun from the solutions at another Q."""
+    T, P, Y = equation.temperature, len(y), y[:, None]
+    begin_y = begin_z = None
+    if starts is not None:
+        old, old_y, old_z = starts
+        begin_y, begin_z = old_y.refined(Y, old, equation), old_z.refined(z, old, equation)
+    labels = solve(equation, Y, LABELS * np.linalg.norm(y), start=begin_y)
+    trace = inverse_trace(equation, kernel.moments, z, start=begin_z)
+    alpha = labels.X[:, 0]
+    beta = solve(equation, labels.X, 1e-4 * np.linalg.norm(alpha)).X[:, 0]
+    fit, size = float(labels.diagonal(Y)[0]), float(alpha @ alpha)
+    F = equation.Q - 1 + (P - T * trace.value - fit + T * size) / width
+    slope = T * (trace.value - T * trace.squared) + fit - T * size
+    slope -= 2 * T * (size - T * float(alpha @ beta))
+    point = _Point(
+        F, equation.Q + slope / width, equation, labels, Estimate(trace.value, trace.error)
+    )
+    return point, (equation, labels, trace.solution)
