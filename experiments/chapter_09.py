@@ -13,22 +13,23 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from experiments import pairs
-from experiments.sweep import Sweep
-from tlnb import Task, scores
+from experiments.left_out import VERDICTS, left_out_point
+from experiments.sweep import Sweep, path_of
+from tlnb import Task, scores, sweeps
 from tlnb.gain import transfer_gain
 from tlnb.gain.training import DECAYS, train_networks
 from tlnb.kernels import kernel
 from tlnb.networks import TwoLayerNetwork, train_mode
+from tlnb.sampling import sample_posterior, sample_transfer, summary
+from tlnb.sampling.diagnostics import chain_statistics
 from tlnb.theory.transfer import TransferProblem
 
-N_PAIRS = 120
-VERDICTS = ("hurts", "undecided", "helps")
 STARTS = 2
 SCORES = ("leep", "log_me", "h_score", "alignment")
 
 
 def atlas_point(number: int, seed: int) -> dict[str, np.ndarray | float]:
-    """Theory, choice and verdict of a pair, with and without its test set; trained networks."""
+    """Theory, choice and verdict of a pair at its test set; trained networks."""
     pair = pairs.pair(number)
     source, target, test = pairs.tasks(pair)
     judged = transfer_gain(source, target, test, width=pair.width, rng=number)
@@ -43,15 +44,12 @@ def atlas_point(number: int, seed: int) -> dict[str, np.ndarray | float]:
     averages = judged.candidates
     found["rank_correlation"] = spearmanr(averages.test_error, averages.on_test_test_error)[0]
     found["verdict"] = VERDICTS.index(judged.verdict)
-    found["left_out_verdict"] = VERDICTS.index(judged.left_out.verdict)
     found["error"], found["error_se"] = judged.test_error, judged.test_error_se
     rows = judged.opponents.set_index("opponent")
     for measure in ("gain", "standard_error", "classification_gain", "classification_se"):
         for name, opponent in (("", "scratch"), ("width_", "best width"), ("frozen_", "frozen")):
             found[name + measure] = rows.loc[opponent, measure]
     found["scratch_error"] = rows.loc["scratch", "test_error"]
-    chosen = judged.curve.loc[judged.curve.coupling > 0].test_error.min()
-    found["left_out_gain"] = judged.curve.test_error[judged.curve.coupling == 0].item() - chosen
     points = {
         "scratch": rows.loc["scratch"].to_dict(),
         "frozen": rows.loc["frozen"].to_dict(),
@@ -124,12 +122,6 @@ def _source_network(
     return train_mode(source, source=start, coupling=1.0, weight_precision=1e-12, **at).network
 
 
-QUESTIONS = (  # source and target: the same, another question, one class exchanged, unrelated
-    (pairs.LOW, pairs.LOW),
-    (pairs.PARITY, pairs.LOW),
-    ("3,8|4,9", "3,8|5,9"),
-    ("0,1|2,3", "6,7|8,9"),
-)
 TEMPERATURES, PRECISIONS = (0.001, 0.01, 0.1), (1.0, 10.0, 100.0, 1000.0)
 COUPLINGS = (0.0, 0.3, 1.0, 3.0, 10.0, 100.0, np.inf)
 PRIORS = ((0.1, 1.0), (0.01, 1.0), (0.01, 100.0), (0.001, 1000.0))  # T and λ1, lazy to rich
@@ -145,7 +137,7 @@ CURVES = ("Q_s", "Q_t", "Q_st", "Q_tt", "test_error", "classification_error")
 
 def choice_point(question: int) -> dict[str, np.ndarray | float]:
     """All candidates of one question, with their evidence; networks trained at the choices."""
-    drawn = pairs.section_tasks(*QUESTIONS[question])
+    drawn = pairs.section_tasks(*pairs.QUESTIONS[question])
     problem = TransferProblem(drawn.source, drawn.target)
     names = ("temperature", "readout_precision", "coupling")
     table = {name: [] for name in (*names, "left_out", "squared_residual", "log_evidence")}
@@ -176,20 +168,188 @@ def choice_point(question: int) -> dict[str, np.ndarray | float]:
     return found | {"verdict": VERDICTS.index(gain.verdict)}
 
 
-def curve_point(question: int, prior: int) -> dict[str, np.ndarray]:
-    """Norms, overlaps and errors over couplings: 300 source images, 300 of the test images."""
-    drawn = pairs.section_tasks(*QUESTIONS[question])
+def curve_tasks(question: int) -> tuple[Task, Task, Task]:
+    """300 of the source images, the target, 300 of the test images of a question."""
+    drawn = pairs.section_tasks(*pairs.QUESTIONS[question])
     rows = np.random.default_rng(3).permutation(1000)[:300]
     source = Task(drawn.source.X[rows], drawn.source.y[rows])
-    test = Task(drawn.test.X[:300], drawn.test.y[:300])
+    return source, drawn.target, Task(drawn.test.X[:300], drawn.test.y[:300])
+
+
+def curve_point(question: int, prior: int) -> dict[str, np.ndarray]:
+    """Norms, overlaps and errors over couplings."""
+    source, target, test = curve_tasks(question)
     T, precision = PRIORS[prior]
-    problem = TransferProblem(source, drawn.target, temperature=T, readout_precision=precision)
+    problem = TransferProblem(source, target, temperature=T, readout_precision=precision)
     swept = problem.sweep(test, widths=[WIDTH, np.inf], couplings=sorted(FINE))
     return {"coupling": np.array(sorted(FINE))} | {name: swept[name].values for name in CURVES}
 
 
+HEADLINE = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, np.inf)
+TRAINED_AT = (0.0, 1.0, 10.0, 100.0, np.inf)
+MANY_STARTS = 6
+
+
+def headline_point(question: int) -> dict[str, np.ndarray | float]:
+    """Theory along a fine curve, at the points of leave-one-out, and networks trained there."""
+    drawn = pairs.section_tasks(*pairs.QUESTIONS[question])
+    gain = transfer_gain(drawn.source, drawn.target, drawn.test, width=WIDTH, couplings=HEADLINE)
+    found = {name: gain.curve[name].to_numpy() for name in HEADLINES}
+    rows = gain.curve.set_index("coupling")
+    points = {f"{g:g}": rows.loc[g].to_dict() | {"coupling": g} for g in TRAINED_AT}
+    outputs, converged = train_networks(
+        [drawn.source], [drawn.target], points, drawn.test.X, width=WIDTH, starts=MANY_STARTS
+    )
+    f = np.array([outputs[name][:, 0] for name in points])
+    found["trained_squared"] = ((drawn.test.y - f) ** 2).mean(-1)
+    found["trained_wrong"] = (drawn.test.y * f <= 0).mean(-1)
+    scratch = gain.opponents.set_index("opponent").loc["scratch"]
+    found |= {name: scratch[name] for name in ("gain", "standard_error")}
+    found["converged"] = np.mean([c.all() for c in converged.values()])
+    return found | {"verdict": VERDICTS.index(gain.verdict), "chosen": gain.chosen["coupling"]}
+
+
+HEADLINES = ("temperature", "readout_precision", "test_error", "on_test_test_error")
+HEADLINES += ("on_test_classification_error",)
+SAMPLED = ("Q_t", "Q_st", "Q_tt", "test_error", "squared_bias")
+STATISTICS = ("", "_mcse", "_r_hat", "_ess")
+SOURCES = {"chains": 12, "warmup": 35, "draws": 12}  # the last draw of each is a source
+TARGETS = {"chains": 2, "warmup": 16, "draws": 8}
+ALONE = {"chains": 6, "warmup": 30, "draws": 30}
+
+
+def sampled_alone(
+    target: Task, test: Task, plan: dict, rng: np.random.Generator, **at: float
+) -> dict[str, float]:
+    """Networks from scratch, drawn: means, Monte Carlo errors, R-hat, effective sizes."""
+    drawn = sample_posterior(target, test=test, rng=rng, progress=False, **plan, **at)
+    residual = test.y - drawn.prediction.mean("draw").values  # (chain, test)
+    n = len(residual)
+    # Products of different chains: the noise of a mean does not enter its square.
+    left_out = [_bias(np.delete(residual, chain, axis=0)) for chain in range(n)]
+    series = {"Q_t": drawn.order_parameter.values, "test_error": drawn.test_error.values}
+    found = {name: 0.0 for name in ("Q_st", "Q_tt", "Q_st_mcse", "Q_tt_mcse")}
+    for name, x in series.items():
+        r_hat, size = chain_statistics(x)
+        found |= {name: x.mean(), f"{name}_mcse": x.std(ddof=1) / np.sqrt(size)}
+        found |= {f"{name}_r_hat": r_hat, f"{name}_ess": size}
+    spread = np.sqrt((n - 1) * np.var(left_out))  # the jackknife's
+    found |= {"squared_bias": _bias(residual), "squared_bias_mcse": spread, "squared_bias_ess": n}
+    return found | {"wrong": (test.y * drawn.prediction.mean(["chain", "draw"]) <= 0).mean().item()}
+
+
+def _bias(residual: np.ndarray) -> float:
+    n = len(residual)
+    return ((residual.sum(0) ** 2 - (residual**2).sum(0)) / (n * (n - 1))).mean()
+
+
+def sampled_coupled(
+    source: Task, target: Task, test: Task, couplings: list[float],
+    plans: dict[str, dict], rng: np.random.Generator, **at: float,
+) -> tuple[dict[str, float], list[dict[str, float]]]:  # fmt: skip
+    """Statistics of the sources' Q, and at each coupling those of targets around them."""
+    given = at | {"rng": rng, "progress": False}
+    drawn = sample_posterior(source, weights=True, **plans["sources"], **given)
+    x = drawn.order_parameter.values
+    r_hat, size = chain_statistics(x)
+    of_source = {"Q_s": x.mean(), "Q_s_mcse": x.std(ddof=1) / np.sqrt(size)}
+    of_source |= {"Q_s_r_hat": r_hat, "Q_s_ess": size}
+    of_source["Q_s_drift"] = x[:, len(x.T) // 2 :].mean() - x[:, : len(x.T) // 2].mean()
+    kept = drawn.isel(draw=[-1])
+    points = []
+    for coupling in couplings:
+        found = sample_transfer(
+            source, target, coupling=coupling, sources=kept, test=test, **plans["targets"], **given
+        )
+        table, point = summary(found), {}
+        for name in SAMPLED:
+            for statistic in STATISTICS:
+                column = statistic.removeprefix("_") or "mean"
+                point[name + statistic] = table.loc[name, column]
+        mean = found.prediction.mean(["source", "chain", "draw"]).values
+        point["wrong"] = np.mean(test.y * mean <= 0)
+        points.append(point)
+    return of_source, points
+
+
+def sampled_point(
+    number: int, seed: int, sources: dict, targets: dict, alone: dict
+) -> dict[str, np.ndarray | float]:
+    """Networks drawn at the points that the stored atlas chose for a pair, beside the theory.
+
+    Strengths: from scratch at its own point; the best coupled one; the same frozen.
+    """
+    pair = pairs.pair(number)
+    source, target, test = pairs.tasks(pair)
+    row, rng = sweeps.load(path_of("09", "atlas")).sel(number=number), np.random.default_rng(seed)
+    way, lone = (
+        {"temperature": float(row[f"{name}_temperature"]),
+         "readout_precision": float(row[f"{name}_richness"]) * pair.width}
+        for name in ("fine-tuned", "scratch")
+    )  # fmt: skip
+    couplings = [float(row["fine-tuned_coupling"]), np.inf]
+    drawn = sampled_alone(target, test, alone, rng, width=pair.width, **lone)
+    plans = {"sources": sources, "targets": targets}
+    of_source, points = sampled_coupled(
+        source, target, test, couplings, plans, rng, width=pair.width, **way
+    )
+    return of_source | _beside_theory(
+        source, target, test, pair.width, [drawn, *points],
+        [(0.0, lone), *((coupling, way) for coupling in couplings)],
+    )  # fmt: skip
+
+
+def section_sampled_point(
+    row: int, seed: int, sources: dict, targets: dict, alone: dict
+) -> dict[str, np.ndarray | float]:
+    """Networks drawn for one question at one prior, at no coupling, at 10 and frozen."""
+    question, prior = SECTION_ROWS[row]
+    source, target, test = curve_tasks(question)
+    T, precision = PRIORS[prior]
+    at, rng = {"temperature": T, "readout_precision": precision}, np.random.default_rng(seed)
+    drawn = sampled_alone(target, test, alone, rng, width=WIDTH, **at)
+    plans = {"sources": sources, "targets": targets}
+    of_source, points = sampled_coupled(
+        source, target, test, [10.0, np.inf], plans, rng, width=WIDTH, **at
+    )
+    where = [(coupling, at) for coupling in (0.0, 10.0, np.inf)]
+    return of_source | _beside_theory(source, target, test, WIDTH, [drawn, *points], where)
+
+
+def _beside_theory(
+    source: Task, target: Task, test: Task, width: int,
+    points: list[dict[str, float]], where: list[tuple[float, dict]],
+) -> dict[str, np.ndarray | float]:  # fmt: skip
+    """Arrays over the points, of what was drawn and, as ``theory_*``, of what the theory says."""
+    names = [name + statistic for name in SAMPLED for statistic in STATISTICS] + ["wrong"]
+    found = {name: np.array([point.get(name, np.nan) for point in points]) for name in names}
+    problem, rows = TransferProblem(source, target), []
+    for coupling, at in where:
+        solution = problem.with_priors(**at).solve(width=width, coupling=coupling)
+        outcome = solution.predict(test.X, test.y)
+        row = {name: getattr(solution, name) for name in ("Q_s", "Q_t", "Q_st", "Q_tt")}
+        row |= {name: getattr(outcome, name).mean() for name in SAMPLED[3:]}
+        rows.append(row | {"wrong": np.mean(outcome.mean * test.y <= 0)} | at)
+    found |= {f"theory_{name}": np.array([row[name] for row in rows]) for name in rows[0]}
+    return found | {"coupling": np.array([coupling for coupling, _ in where])}
+
+
+POINTS = [name + statistic for name in SAMPLED for statistic in STATISTICS]
+POINTS += ["wrong", "coupling", "theory_temperature", "theory_readout_precision", "theory_Q_s"]
+POINTS += [f"theory_{name}" for name in (*SAMPLED, "wrong")]
+SECTION_ROWS = ((0, 0), (0, 1), (0, 2), (0, 3), (1, 2), (1, 3))  # question and prior
+SAMPLED_PAIRS = sorted(
+    sorted(range(pairs.N_PAIRS), key=lambda number: pairs.sampling_effort(pairs.pair(number)))[:41]
+)  # those that cost least
+SHORT = {
+    "sources": {"chains": 10, "warmup": 20, "draws": 8},
+    "targets": {"chains": 2, "warmup": 12, "draws": 6},
+    "alone": {"chains": 6, "warmup": 20, "draws": 16},
+}
+PLANS = {"sources": SOURCES, "targets": TARGETS, "alone": ALONE}
+
 SWEEPS = {
-    "atlas": Sweep(atlas_point, {"number": range(N_PAIRS)}, seed=9),
+    "atlas": Sweep(atlas_point, {"number": range(pairs.N_PAIRS)}, seed=9),
     "choice": Sweep(
         choice_point, {"question": range(4)}, seed=9,
         dims={name: ["candidate"] for name in CANDIDATE}
@@ -198,5 +358,14 @@ SWEEPS = {
     "curves": Sweep(
         curve_point, {"question": range(2), "prior": range(4)}, seed=9,
         dims={"coupling": ["strength"]} | {name: ["width", "strength"] for name in CURVES},
+    ),
+    "development": Sweep(
+        left_out_point, {"number": range(80)}, seed=9, fixed={"which": "development"},
+        dims={"expected": ["scale"]},
+    ),
+    "headline": Sweep(
+        headline_point, {"question": range(2)}, seed=9,
+        dims={name: ["strength"] for name in HEADLINES}
+        | {name: ["trained_at", "start"] for name in ("trained_squared", "trained_wrong")},
     ),
 }  # fmt: skip

@@ -84,7 +84,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], Any, str]] = {
     "--richness": (_numbers, None, f"λ1/N1, candidates ({_listed(RICHNESS)})"),
     "--readout-precision": (_numbers, None, "λ1, candidates, instead of the richness"),
     "--couplings": (_numbers, _listed(COUPLINGS), "γ, candidates from 0 to inf"),
-    "--seed": (int, 0, "of images, folds and starts"),
+    "--seed": (int, 0, "of images, resamples and starts"),
     "--figure": (Path, None, "write the curve as .png, .svg or .pdf"),
     "--csv": (Path, None, "write the curve as a table"),
     "--json": (Path, None, "write all results"),

@@ -1,9 +1,8 @@
-"""Draw the figure of README.md, book/figures/transfer.png: the transfer curve of real digits.
+"""Draw the figure of README.md, book/figures/transfer.png: a gain on real images.
 
-The target task, is a digit below 5, has 20 images. The source task, 400 other images, asks the same
-(left) or whether the digit is even (right). Mean over ten draws of all images; bands are standard
-errors of the change from no coupling, draw by draw. To draw it anew:
-python tools/readme_figure.py
+Is a digit of MNIST below 5? Theory and trained networks against the coupling, from the stored
+result that `python -m experiments 09 headline` makes: for a source that asks the same, and for one
+that asks whether the digit is even. To draw it anew: python -m tools.readme_figure
 """
 
 from __future__ import annotations
@@ -11,58 +10,53 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 from matplotlib import pyplot as plt
 
-from tlnb import coupling_sweep, plotting
-from tlnb.data.images import digits, transfer_tasks
+from experiments.chapter_09 import HEADLINE, TRAINED_AT
+from experiments.left_out import VERDICTS
+from experiments.sweep import path_of
+from tlnb import plotting, sweeps
 
-LOW = "0,1,2,3,4|5,6,7,8,9"
-SOURCES = {"source asks the same": LOW, "source asks: even or odd?": "0,2,4,6,8|1,3,5,7,9"}
-WIDTHS = (50, 200, 1000, np.inf)
-COUPLINGS = [0.0, *np.geomspace(0.01, 1000, 11), np.inf]
-
-
-def curves(source: str, draws: int = 10) -> xr.Dataset:
-    """Return the transfer curves from ``source``, one for each draw of the images."""
-    images = digits()
-    sweeps = []
-    for seed in range(draws):
-        tasks = transfer_tasks(
-            images, source, LOW, n_source=400, n_target=20, n_test=200, seed=seed
-        )
-        sweeps.append(
-            coupling_sweep(
-                tasks.source,
-                tasks.target,
-                tasks.test,
-                widths=WIDTHS,
-                couplings=COUPLINGS,
-                temperature=0.01,
-            )
-        )
-    return xr.concat(sweeps, "draw")
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("source asks the same", "source asks: even or odd?")
 
 
 def main() -> None:
     """Draw both panels."""
     plotting.use_style()
-    figure, axes = plt.subplots(1, 2, figsize=(8.0, 3.4), sharey=True)
-    for ax, (name, source) in zip(axes, SOURCES.items(), strict=True):
-        drawn = curves(source)
-        mean = drawn.mean("draw")
-        plotting.plot_coupling_curves(mean, ax=ax, legend=ax is axes[0])
-        change = drawn.test_error - drawn.test_error.sel(coupling=0)
-        error = change.std("draw", ddof=1) / np.sqrt(drawn.sizes["draw"])
-        x = plotting.coupling_positions(COUPLINGS)
-        for line, width in zip(ax.get_lines()[-len(WIDTHS) :], WIDTHS, strict=True):
-            low, high = (mean.test_error + sign * error for sign in (-1, 1))
-            band = low.sel(width=width), high.sel(width=width)
-            ax.fill_between(x, *band, color=line.get_color(), alpha=0.2, linewidth=0)
-        ax.set_title(name)
-    axes[1].set_ylabel("")
-    path = Path(__file__).resolve().parent.parent / "book" / "figures" / "transfer.png"
-    figure.savefig(path, dpi=120)
+    stored = sweeps.load(path_of("09", "headline"))
+    figure, axes = plt.subplots(1, 2, figsize=(8.0, 3.6), sharey=True)
+    at = dict(zip(HEADLINE, plotting.coupling_positions(HEADLINE), strict=True))
+    for question, (ax, name) in enumerate(zip(axes, SOURCES, strict=True)):
+        drawn = stored.isel(question=question)
+        x = plotting.coupling_axis(ax, HEADLINE)
+        ax.plot(x, drawn.on_test_test_error, label="theory")
+        scratch = float(drawn.on_test_test_error[0])
+        ax.axhline(scratch, color="0.55", ls="--", lw=1.2, label="from scratch, theory")
+        places = np.array([at[g] for g in TRAINED_AT])
+        starts = np.linspace(-0.12, 0.12, drawn.sizes["start"])
+        ax.plot(
+            (places[:, None] + starts).ravel(), drawn.trained_squared.values.ravel(), "o",
+            color=plotting.COLORS["vermillion"], mfc="none", ms=4.5, label="trained networks",
+        )  # fmt: skip
+        for g, where in ((0.0, -1), (np.inf, 1)):
+            row = TRAINED_AT.index(g)
+            errors = drawn.trained_squared[row].values
+            y = errors.max() if where > 0 else errors.min()
+            ax.annotate(
+                f"{float(drawn.trained_wrong[row].mean()):.0%} wrong", (at[g], y), (0, 8 * where),
+                textcoords="offset points", ha="left" if g == 0 else "right",
+                va="bottom" if where > 0 else "top",
+            )  # fmt: skip
+        verdict = VERDICTS[int(drawn.verdict)]
+        gain, error = float(drawn.gain), float(drawn.standard_error)
+        chosen = float(drawn.chosen)
+        ax.set_title(f"{name}\n{verdict}, at γ = {chosen:g}: gain {gain:.2f} ± {error:.2f}")
+        ax.set_xlabel(r"coupling $\gamma$  (0: scratch, $\infty$: frozen)")
+    axes[0].set_ylabel("test error")
+    axes[0].set_ylim(0.3, 0.85)
+    axes[0].legend(fontsize="small", loc="lower left")
+    figure.savefig(ROOT / "book" / "figures" / "transfer.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tlnb.gain.candidates import COLUMNS, Candidates, Errors
-from tlnb.gain.verdict import Comparison, Judged, decide, gain, judge
+from tlnb.gain.verdict import Comparison, Judged, decide, expected_gain, gain, judge
 
 
 def candidates(left_out, test=None):
@@ -19,24 +19,40 @@ def candidates(left_out, test=None):
     return Candidates(table, errors(left_out), None if test is None else errors(test))
 
 
-def test_left_out_errors_are_judged_by_a_choice_that_has_not_seen_them():
-    # each candidate is perfect at one example and equally bad elsewhere: choosing flatters by 1/n
-    flattered = candidates(1 - np.eye(8))
-    assert flattered.left_out.test_error.mean(axis=1).min() == 1 - 1 / 8
-    judged = judge(flattered)
-    np.testing.assert_array_equal(judged.errors[0], 1)
-    assert not judged.on_test
+def test_left_out_errors_are_those_of_the_choice():
+    judged = judge(candidates([[1, 1, 2], [0, 1, 1]]))
+    np.testing.assert_array_equal(judged.errors[0], [0, 1, 1])
+    assert not judged.on_test and judged.resampled.shape[0] == 3
 
 
-def test_cross_validation_undoes_the_flattery_of_many_candidates():
+def test_the_error_of_one_candidate_counts_an_example_twice():
+    # as one that is judged, and as one that the others were predicted from
+    values = np.random.default_rng(0).standard_normal((1, 200)) + 3
+    _, error = judge(candidates(values)).mean()
+    assert error / (values.std() / np.sqrt(200)) == pytest.approx(np.sqrt(2), rel=0.05)
+
+
+def test_a_choice_that_might_have_been_another_is_less_certain():
     rng = np.random.default_rng(1)
-    chosen, honest = [], []
-    for seed in range(200):
-        found = candidates(1 + rng.standard_normal((40, 30)))
-        chosen.append(found.left_out.test_error.mean(axis=1).min())
-        honest.append(judge(found, seed).mean()[0])
-    assert np.mean(chosen) < 0.7
-    assert abs(np.mean(honest) - 1) < 3 * np.std(honest) / np.sqrt(200)
+    one = rng.standard_normal(40)
+    sure, torn = candidates([one, one + 5]), candidates([one, rng.permutation(one) - 0.05])
+    opponent = judge(candidates([one + 1]), 3)
+    assert gain(opponent, judge(sure, 3))[1] == pytest.approx(
+        0, abs=1e-12
+    )  # paired, resampled alike
+    assert gain(opponent, judge(torn, 3))[1] > 0.1
+
+
+def test_expected_gain_averages_over_candidates_that_do_as_well():
+    rng = np.random.default_rng(2)
+    least, averaged = [], []
+    for _ in range(300):  # two networks of equally good candidates: a gain is noise
+        scratch, network = (candidates(3 + rng.standard_normal((12, 20))) for _ in range(2))
+        least.append(gain(judge(scratch), judge(network))[0])
+        averaged.append(expected_gain(scratch, network))
+    assert np.std(averaged) < 0.9 * np.std(least)
+    flat = np.ones((2, 9)) + np.linspace(0, 1, 9)
+    assert expected_gain(candidates(flat + 1), candidates(flat)) == pytest.approx(1)
 
 
 def test_a_test_set_judges_the_candidate_that_training_chose():

@@ -223,7 +223,7 @@ def _from_table(path: Path, label: str | None) -> tuple[NDArray, NDArray, str, l
         found = [name for name in LABEL_COLUMNS if name in names]
         if not found:
             raise ValueError(
-                f"{path} must have a column of labels, y or label, or one that is named"
+                f"{path} must have a column of labels, y or label, or one named by label"
             )
         label = found[0]
     if label not in names:

@@ -13,6 +13,7 @@ from tlnb.data.images import parse_groups, transfer_tasks
 from tlnb.data.pools import read_pool
 from tlnb.data.tables import LabelledData, class_tasks, read
 from tlnb.data.task import Task
+from tlnb.gain.tool import LEAST_EXAMPLES
 
 SOURCE_IMAGES, TARGET_IMAGES, OF_A_CLASS = 300, 40, 150
 
@@ -52,9 +53,13 @@ def from_files(
     notes = []
     of_source = _read(source, label)
     of_target = _read(target, label, test)
-    widths = [len(X.T) for X in (of_source.X, of_target.X, of_target.X_test) if X is not None]
-    if len(set(widths)) > 1:
-        raise ValueError(f"X and X_test must have as many columns in both files, got {widths}")
+    inputs = {"source": of_source.X, "target": of_target.X, "test set": of_target.X_test}
+    widths = {name: X.shape[1] for name, X in inputs.items() if X is not None}
+    if len(set(widths.values())) > 1:
+        got = ", ".join(f"{n} in the {name}" for name, n in widths.items())
+        raise ValueError(f"source and target must have the same features, got {got}")
+    if (n := len(of_target.y)) < LEAST_EXAMPLES:
+        raise ValueError(f"the target must have at least {LEAST_EXAMPLES} examples, got {n}")
     if scale:
         with np.errstate(over="ignore"):
             size = np.sqrt(np.mean(np.concatenate([of_source.X, of_target.X]) ** 2))

@@ -15,8 +15,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FORMAT = {"index": False, "float_format": "{:.4f}".format, "na_rep": "-"}
-_SHORT = {name: "{:g}".format for name in ("coupling", "temperature", "width", "richness")}
-_SHORT["readout_precision"] = "{:g}".format
+_PLACE = {"width": "N1", "coupling": "coupling", "temperature": "T", "richness": "λ1/N1"}
+_CURVE = _PLACE | {
+    "test_error": "left out",
+    "standard_error": "±",
+    "squared_bias": "its bias²",
+    "classification_error": "wrong",
+    "on_test_test_error": "test",
+    "on_test_squared_bias": "test bias²",
+    "on_test_classification_error": "test wrong",
+}
+_OPPONENTS = {"opponent": "opponent"} | _PLACE | {
+    "test_error": "error",
+    "classification_error": "wrong",
+    "gain": "gain",
+    "standard_error": "± ",
+    "classification_gain": "of wrong",
+    "classification_se": "±",
+}  # fmt: skip
+_SHORT = {name: "{:g}".format for name in _PLACE.values()}
 
 
 def text(gain: TransferGain) -> str:
@@ -25,7 +42,7 @@ def text(gain: TransferGain) -> str:
     chosen = gain.chosen
     lines = [
         "at each coupling, the temperature and richness that leave-one-out chooses for it:\n",
-        gain.curve.to_string(formatters=_SHORT, **_FORMAT),
+        _table(gain.curve, _CURVE),
         f"\nchosen by leave-one-out: coupling {chosen['coupling']:g}, temperature "
         f"{chosen['temperature']:g}, readout precision {chosen['readout_precision']:g} "
         f"(richness {chosen['richness']:g})",
@@ -38,7 +55,7 @@ def text(gain: TransferGain) -> str:
         lines.append(f"regret of the choice: its error is {regret}")
     lines += [
         "\nopponents, each at its own choice, and what the best coupled network gains over them:\n",
-        gain.opponents.to_string(formatters=_SHORT, **_FORMAT),
+        _table(gain.opponents, _OPPONENTS),
     ]
     if gain.trained is not None:
         lines += [
@@ -47,10 +64,18 @@ def text(gain: TransferGain) -> str:
         ]
     if gain.failures:
         lines.append(f"\n{gain.failures} candidates did not converge and were left out")
+    expected = "gain over scratch to be expected, to rank sources by"
+    lines.append(f"\n{expected}: {gain.expected_gain:+.4f}")
     if gain.n_test:
-        lines.append(f"\nfrom training labels alone: {gain.left_out.verdict}")
+        lines.append(f"from training labels alone: {gain.left_out.verdict}")
     lines.append(f"\n{gain.action}\nverdict: {gain.verdict} ({gain.reason})")
     return "\n".join(lines)
+
+
+def _table(rows: pd.DataFrame, names: dict[str, str]) -> str:
+    """The columns that are named, but for those without a number."""
+    shown = [name for name in names if name in rows and rows[name].notna().any()]
+    return rows[shown].rename(columns=names).to_string(formatters=_SHORT, **_FORMAT)
 
 
 def _of_classes(error: float, standard_error: float) -> str:

@@ -19,7 +19,7 @@ from tlnb.data.task import Task, check_task
 from tlnb.gain.candidates import MEASURES, Candidates, Errors, Grid, alone, coupled
 from tlnb.gain.training import DECAYS, train_beside
 from tlnb.gain.unit_law import UnitLaw
-from tlnb.gain.verdict import Comparison, Decision, Judged, decide, judge
+from tlnb.gain.verdict import Comparison, Decision, Judged, decide, expected_gain, judge
 from tlnb.theory.transfer import THEORIES, TransferProblem
 from tlnb.validation import (
     check_choice,
@@ -35,7 +35,7 @@ TEMPERATURES = (0.001, 0.01, 0.1)
 RICHNESS = (0.01, 0.1, 1.0, 10.0)
 COUPLINGS = (0.0, 0.3, 1.0, 3.0, 10.0, 100.0, np.inf)
 WIDTHS = (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, np.inf)
-LEAST_EXAMPLES = 5  # so that two folds of cross-validation hold two examples
+LEAST_EXAMPLES = 5  # the spread of fewer says little of their mean's error
 LARGEST_LABEL = 1e100  # so that squared errors are finite
 OPPONENTS = ("scratch", "matched prior", "best width")
 CHOSEN = ("coupling", "temperature", "readout_precision", "richness")
@@ -68,6 +68,7 @@ class TransferGain:
     candidates : all candidates of the coupled network and of scratch.
     regret : Gibbs error of the choice on the test set relative to the best candidate's, minus 1;
         None without a test set.
+    expected_gain : over scratch, from the training labels alone; the number to rank sources by.
     more_examples : how many more target examples would decide, if the gain stays; None if decided.
     trained : networks trained beside it, or None.
     width, n_train, n_test, classes, failures : N1; numbers of examples; number of outputs;
@@ -93,6 +94,7 @@ class TransferGain:
     curve: pd.DataFrame
     candidates: pd.DataFrame
     regret: float | None
+    expected_gain: float
     more_examples: int | None
     trained: pd.DataFrame | None
     width: float
@@ -150,7 +152,7 @@ def transfer_gain(
         chose is solved for again by the law of a hidden unit, which takes minutes; see
         `tlnb.gain.unit_law`, which says what ``effort`` may hold.
     rng : int or Generator
-        Of the folds, the starts, and the particles of the law of a unit.
+        Of resampled examples, the starts, and the particles of the law of a unit.
     progress : bool
         Show a bar.
     **priors
@@ -180,7 +182,8 @@ def transfer_gain(
     check_choice("theory", theory, THEORIES)
     sources, targets, tests = _tasks(source, target, test)
     if train and (tests is None or not np.isfinite(width)):
-        raise ValueError(f"train needs a test set and a finite width, got width {width:g}")
+        got = "no test set" if tests is None else f"width {width:g}"
+        raise ValueError(f"train needs a test set and a finite width, got {got}")
 
     strengths = grid.couplings[grid.couplings > 0].tolist()
     n_points = len(grid.points())
@@ -237,6 +240,7 @@ def transfer_gain(
         curve=_curve(_together([scratch, network]) if strengths else scratch),
         candidates=averages,
         regret=regret,
+        expected_gain=expected_gain(scratch, network),
         more_examples=decision.more_examples,
         trained=trained,
         width=width,

@@ -2,10 +2,10 @@
 
 That theory is right on real images where the scalar one is not, but it moves particles: a solution
 takes seconds to minutes, and its numbers have Monte Carlo errors. So the scalar theory chooses
-among all candidates, and the law of a unit is solved for the choices alone: that of the coupled
-network and of each opponent, and, where left-out examples judge, those of the folds. Its Monte
-Carlo errors are part of every gain's error. An infinitely wide network has no law of a unit to
-solve for; the two theories are one there, and the scalar one's numbers are kept.
+among all candidates, and the law of a unit is solved for the choices alone, that of the coupled
+network and of each opponent. Its Monte Carlo errors are part of every gain's error. An infinitely
+wide network has no law of a unit to solve for; the two theories are one there, and the scalar one's
+numbers are kept.
 """
 
 from __future__ import annotations
