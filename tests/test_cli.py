@@ -176,7 +176,7 @@ def test_more_than_two_classes(tmp_path, capsys):
     np.savez(tmp_path / "t.npz", X=np.eye(6), y=np.ones(6))
     assert "y must hold at least two classes, all are 1.0" in refused(capsys, *given)
     np.savez(tmp_path / "t.npz", X=np.ones((1, 6)), y=[0.5])
-    assert "at least two classes, all are 0.5" in refused(capsys, *given)
+    assert "must have at least 5 examples, got 1" in refused(capsys, *given)
 
 
 def test_classes_find_those_of_the_source_by_name():

@@ -135,10 +135,8 @@ def transfer_gain(
         class k of the target goes with class k of the source, over again if those are fewer.
     test : the same, optional
         At least two test examples. They judge; they never choose.
-    width : float
-        N1, infinity allowed.
-    temperatures, couplings : sequences of float
-        Candidates of T > 0 and γ ≥ 0.
+    width : N1, infinity allowed.
+    temperatures, couplings : candidates of T > 0 and γ ≥ 0.
     richness, readout_precisions : sequences of float
         Candidates of λ1/N1, by default .01, .1, 1 and 10; or of λ1 itself.
     widths : sequence of float
@@ -153,10 +151,8 @@ def transfer_gain(
         `tlnb.gain.unit_law`, which says what ``effort`` may hold.
     rng : int or Generator
         Of resampled examples, the starts, and the particles of the law of a unit.
-    progress : bool
-        Show a bar.
-    **priors
-        activation, weight_precision, coupling_scheme: see `tlnb.priors.Priors`.
+    progress : show a bar.
+    **priors : activation, weight_precision, coupling_scheme: see `tlnb.priors.Priors`.
 
     Raises
     ------
