@@ -32,6 +32,7 @@ help:
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make serve       show the built book on http://localhost:8000 (PORT=... for another)"
 	@echo "make bench       measure speed and memory as ratios to what must be paid in any case"
+	@echo "                 (with NUTS=python: against blackjax too, which that python has)"
 	@echo "make mutants     break the package in one place at a time and show that tests notice"
 	@echo "make results     recompute every stored result"
 	@echo "make repository  write the repository's URL from _config.yml wherever it is needed"
@@ -127,7 +128,7 @@ serve: $(INSTALLED)
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 bench: $(INSTALLED)
-	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/run.py $(if $(NUTS),--nuts $(NUTS))
 
 mutants: $(INSTALLED)
 	@$(ONE_THREAD) $(BIN)/python tools/mutants.py

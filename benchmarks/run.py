@@ -7,6 +7,7 @@ not.
 
 from __future__ import annotations
 
+import argparse
 import math
 import platform
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -315,12 +317,95 @@ def one_gradient(
     return tuple(np.min(times, axis=0))
 
 
-def sampler_rows() -> list[Row]:
-    """Effective draws a second at N0 = 20, P = 60, T = 0.1, and the time to an error of 1 %."""
+QUANTITIES = {"order_parameter": "readout norm", "test_error": "test error"}
+
+
+def small_network() -> tuple[Task, Task]:
+    """Training and test task of the sampler's rows: N0 = 20, P = 60, a linear teacher."""
     train, test = tasks(60, 50, n_features=20)
     teacher = np.linalg.lstsq(train.X, train.y, rcond=None)[0]
     train, test = (Task(t.X, t.X @ teacher / np.linalg.norm(teacher)) for t in (train, test))
-    names = {"order_parameter": "readout norm", "test_error": "test error"}
+    return train, test
+
+
+def nuts_rows(python: str | None, repeats: int = 2) -> list[Row]:
+    """Against a compiled NUTS on all weights (benchmarks/nuts.py), warm-up included, in turns."""
+    python = python or sys.executable
+    known = subprocess.run([python, "-c", "import blackjax"], capture_output=True, check=False)
+    if known.returncode:
+        print("not measured, blackjax is not installed: `make bench NUTS=path/to/python` with it")
+        return []
+    train, test = small_network()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        problem, drawn = (str(Path(folder) / name) for name in ("tasks.npz", "draws.npz"))
+        np.savez(problem, X=train.X, y=train.y, X_test=test.X, y_test=test.y)
+
+        def theirs(temperature: float, seed: int) -> tuple[dict[str, np.ndarray], float]:
+            command = [python, str(Path(__file__).with_name("nuts.py")), problem, drawn]
+            command += [f"--temperature={temperature}", "--width=40", f"--seed={seed}"]
+            subprocess.run(command, check=True, capture_output=True)
+            with np.load(drawn) as found:
+                return {name: found[name] for name in QUANTITIES}, float(found["seconds"])
+
+        def ours(temperature: float, seed: int) -> tuple[dict[str, np.ndarray], float]:
+            start = time.process_time()
+            data = sample_posterior(
+                train, test=test, width=40, temperature=temperature, draws=1000, warmup=100,
+                rng=seed, progress=False,
+            )  # fmt: skip
+            taken = time.process_time() - start
+            return {name: data[name].values for name in QUANTITIES}, taken
+
+        for temperature in (0.1, 0.01):
+            runs = [[run(temperature, seed) for run in (ours, theirs)] for seed in range(repeats)]
+            rows += compared_with_nuts(runs, temperature)
+    return rows
+
+
+def compared_with_nuts(
+    runs: list[list[tuple[dict[str, np.ndarray], float]]], temperature: float
+) -> list[Row]:
+    """Effective draws a second of each side's draws; networks a second that the errors are worth.
+
+    A draw of ours is averaged over the readouts, so that it is worth more than one network: the
+    variance of a quantity over networks, readouts and all (theirs), divided by the squared error.
+    """
+    import arviz as az
+
+    rows = []
+    for name, words in QUANTITIES.items():
+        sides = [
+            [(found[name], taken) for found, taken in side] for side in zip(*runs, strict=True)
+        ]
+        means = [[x.mean() for x, _ in side] for side in sides]
+        errors = [[float(az.mcse(x)) for x, _ in side] for side in sides]
+        apart = abs(np.mean(means[0]) - np.mean(means[1]))
+        assert apart < 5 * np.linalg.norm(np.concatenate(errors)) / len(runs), (name, means, errors)
+        taken = [sum(seconds for _, seconds in side) for side in sides]
+        draws = [
+            sum(float(az.ess(x)) for x, _ in side) / t for side, t in zip(sides, taken, strict=True)
+        ]
+        variance = np.mean([x.var() for x, _ in sides[1]])
+        networks = [
+            variance * sum(error**-2 for error in side) / t
+            for side, t in zip(errors, taken, strict=True)
+        ]
+        what = f"{words}, N1 = 40, T = {temperature:g}: collapsed HMC"
+        for measure, (mine, peer), allowed in (
+            ("effective draws", draws, 0.125),
+            ("networks", networks, 0.1),
+        ):
+            rows.append(
+                Row(f"{what}, {measure}", "compiled NUTS on all weights", f"{mine:.0f} / s",
+                    f"{peer:.0f} / s", peer / mine, allowed)
+            )  # fmt: skip
+    return rows
+
+
+def sampler_rows() -> list[Row]:
+    """Effective draws a second at N0 = 20, P = 60, T = 0.1, and the time to an error of 1 %."""
+    train, test = small_network()
 
     def run(width: int, sampler: str, draws: int, **plan: float) -> tuple[object, float]:
         """The table of one run, and the seconds of one core it took, warm-up included."""
@@ -329,7 +414,7 @@ def sampler_rows() -> list[Row]:
             train, test=test, width=width, temperature=0.1, sampler=sampler, draws=draws,
             rng=1, progress=False, **plan,
         )  # fmt: skip
-        return summary(data).loc[list(names)], time.process_time() - start
+        return summary(data).loc[list(QUANTITIES)], time.process_time() - start
 
     rows = []
     for width, draws, span in ((40, 3000, 300), (200, 1000, 60), (800, 400, 40)):
@@ -341,7 +426,7 @@ def sampler_rows() -> list[Row]:
                 warmup=round(5 / step**2))
             for step in steps
         ]  # fmt: skip
-        for name, words in names.items():
+        for name, words in QUANTITIES.items():
             what = f"{words}, N1 = {width}: collapsed HMC"
             rate, rate_plain = ours.ess[name] / seconds_ours, plain.ess[name] / seconds_plain
             rows.append(
@@ -542,8 +627,12 @@ PARTS = (
 def main() -> int:
     """Measure everything and write the table."""
     rows: list[Row] = []
-    for part in PARTS:
-        print(f"measuring: {part.__doc__.splitlines()[0]}", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nuts", metavar="PYTHON", help="an interpreter that has blackjax")
+    nuts = partial(nuts_rows, parser.parse_args().nuts)
+    for part in (*PARTS, nuts):
+        told = getattr(part, "func", part).__doc__
+        print(f"measuring: {told.splitlines()[0]}", flush=True)
         rows += part()
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy"))
     lines = [
