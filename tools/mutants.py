@@ -87,6 +87,14 @@ MUTANTS = [
         "05_franz_parisi_action",
     ),
     Mutant(
+        "the action where it is expanded, and with it the evidence",
+        TRANSFER + "action.py",
+        "factor.log_det() + tr_F + r @ r)",
+        "factor.log_det() - tr_F + r @ r)",
+        "theory/transfer/test_saddle.py",
+        "",
+    ),
+    Mutant(
         "the explicit Q_st",
         TRANSFER + "action.py",
         "(blocks.width / (blocks.Q_s * D) - trace_m + uWu)",

@@ -9,14 +9,16 @@ The implementations here are dense; one of low rank or an iterative one can take
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, eigh
 from scipy.linalg.blas import dtrsm
-from scipy.linalg.lapack import dpotrf, dpotrs
+from scipy.linalg.lapack import dpotrf, dpotrs, dsygst
+
+from tlnb.chunking import chunks
 
 Array = NDArray[np.float64]
 
@@ -145,7 +147,11 @@ class Cholesky:
 
     def solve(self, B: Array) -> Array:
         """G⁻¹B."""
-        return dpotrs(self.lower, _columns(B), lower=1)[0].reshape(B.shape)
+        if B.ndim == 1:
+            return dpotrs(self.lower, B, lower=1)[0]
+        # From the right, Bᵀ L⁻ᵀ L⁻¹: the transpose of contiguous rows needs no copy.
+        half = dtrsm(1.0, self.lower, B.T, side=1, lower=1, trans_a=1)
+        return dtrsm(1.0, self.lower, half, side=1, lower=1, overwrite_b=1).T
 
     def log_det(self) -> float:
         """ln det G."""
@@ -166,8 +172,22 @@ class Cholesky:
 
     def whitened(self, A: Array) -> Array:
         """L⁻¹AL⁻ᵀ for symmetric A, with contiguous rows."""
-        half = dtrsm(1.0, self.lower, A.T, lower=1)
-        return dtrsm(1.0, self.lower, half, side=1, lower=1, trans_a=1, overwrite_b=1).T
+        return _mirrored(dsygst(A.T, self.lower, lower=1)[0]).T
+
+
+def _mirrored(lower: Array) -> Array:
+    """The symmetric matrix whose lower triangle is given, in place."""
+    n = len(lower)
+    for rows in chunks(n, n, 256 * n):
+        lower[: rows.start, rows] = lower[rows, : rows.start].T
+        corner = lower[rows, rows]
+        np.copyto(corner, corner.T.copy(), where=_above_diagonal(len(corner)))
+    return lower
+
+
+@cache
+def _above_diagonal(n: int) -> NDArray[np.bool_]:
+    return np.triu(np.ones((n, n), dtype=bool), 1)
 
 
 def _columns(B: Array) -> Array:

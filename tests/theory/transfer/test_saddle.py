@@ -96,6 +96,8 @@ def test_newton_converges_quadratically_to_a_stationary_point_of_the_action(coup
     branch = Branch(blocks_at, 1.0, 1.0)
     solution = branch.at(coupling)
     assert solution.converged and solution.residual < 1e-12
+    at = solution.Q_t, solution.Q_tt, solution.Q_st
+    np.testing.assert_allclose(solution.action, franz_parisi_action(*at, blocks), rtol=1e-12)
     again = newton(1.01 * solution.D, solution.Q_tt + 0.01, blocks)
     assert again.iterations <= 5
     np.testing.assert_allclose(

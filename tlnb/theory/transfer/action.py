@@ -110,9 +110,10 @@ def franz_parisi_action(Q_t: float, Q_tt: float, Q_st: float, blocks: KernelBloc
 
 
 class Expansion(NamedTuple):
-    """First and second derivatives of the reduced action in (D, Q_tt), Q_st being eliminated."""
+    """The reduced action and its derivatives in (D, Q_tt), Q_st being eliminated."""
 
     Q_st: float
+    action: float
     gradient: Array
     hessian: Array
     physical: bool
@@ -121,7 +122,7 @@ class Expansion(NamedTuple):
 
 
 def expand(D: float, Q_tt: float, blocks: KernelBlocks) -> Expansion:
-    """Gradient (2,) and Hessian (2, 2) of S at (D, Q_tt), stationary in Q_st; exact.
+    """S at (D, Q_tt), stationary in Q_st, its gradient (2,) and Hessian (2, 2); exact.
 
     Raises `LinAlgError` where Δ is not positive definite.
     """
@@ -166,6 +167,7 @@ def expand(D: float, Q_tt: float, blocks: KernelBlocks) -> Expansion:
     prior_part = D * tr_A + Q_tt * (tr_A - tr_C) + tr_F - D * AF - Q_tt * BF
     return Expansion(
         float(x),
+        float(N * (D + Q_tt - np.log(D) - excess / D) + factor.log_det() + tr_F + r @ r),
         np.array([S_D, S_o]),
         hessian,
         physical,

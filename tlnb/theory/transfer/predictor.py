@@ -90,7 +90,8 @@ class Predictor:
         delta_x -= o * test.K_tt
         mean = x * (self.y_s / self.noise_s) @ test.V + self.Wr @ delta_x
         a = self.factor.solve(delta_x)
-        unknown = test.V - self.V @ a
+        unknown = self.V @ a
+        np.subtract(test.V, unknown, out=unknown)
         np.square(unknown, out=unknown)
         from_source = x**2 * (1 / self.noise_s) @ unknown
         from_source += o * np.einsum("kn,kn->n", 2 * test.K_tt - self.K_tt @ a, a)

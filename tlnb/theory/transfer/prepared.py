@@ -17,7 +17,7 @@ from tlnb.priors import PriorOptions, Priors, WeightCovariances, check_options
 from tlnb.theory.leave_one_out import LeaveOneOut
 from tlnb.theory.one_task import OneTaskProblem
 from tlnb.theory.one_task.kernel import NetworkKernel
-from tlnb.theory.transfer.action import KernelBlocks, franz_parisi_action
+from tlnb.theory.transfer.action import KernelBlocks
 from tlnb.theory.transfer.branch import Branch
 from tlnb.theory.transfer.kernels import CoupledKernels
 from tlnb.theory.transfer.predictor import Predictor
@@ -190,8 +190,7 @@ class PreparedTransfer:
     def evidence(self, saddle: Overlaps, blocks: KernelBlocks) -> tuple[float, float]:
         """The action at a saddle point and the average log evidence."""
         precision = self.priors.at_width(blocks.width).readout_precision
-        action = franz_parisi_action(saddle.Q_t, saddle.Q_tt, saddle.Q_st, blocks)
-        action -= len(blocks.y) * np.log(precision)
+        action = saddle.action - len(blocks.y) * np.log(precision)
         return action, -0.5 * (action - blocks.width + len(blocks.y) * np.log(2 * np.pi))
 
     def log_evidence(self, width: float, coupling: float) -> float:

@@ -25,7 +25,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Overlaps:
-    """A saddle point of the action with the solver's report; the residual is undamped, scaled."""
+    """A saddle point of the action with the solver's report; the residual is undamped, scaled.
+
+    ``action`` is S there.
+    """
 
     D: float
     Q_tt: float
@@ -35,6 +38,7 @@ class Overlaps:
     iterations: int
     physical: bool
     allowed: float
+    action: float = np.nan
     scale = 1.0  # of changes of Q_tt that count as small
 
     @property
@@ -91,7 +95,9 @@ class _Equations:
         """The point with the solver's report."""
         point, residual = self.point, float(np.abs(self.residuals).max())
         report = residual, iterations, point.physical, TOLERANCE + point.resolution
-        return Overlaps(float(self.D), float(self.Q_tt), point.Q_st, point.train_error, *report)
+        return Overlaps(
+            float(self.D), float(self.Q_tt), point.Q_st, point.train_error, *report, point.action
+        )
 
 
 @functools.cache
