@@ -24,14 +24,29 @@ Array = NDArray[np.float64]
 
 
 def gram(X: Array, Z: Array | None = None) -> Array:
-    """Scaled inner products ``X Zᵀ / N0`` of shape (n, m); of ``X`` with itself without ``Z``."""
+    """Scaled inner products ``X Zᵀ / N0`` of shape (n, m); of ``X`` with itself without ``Z``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gram(np.array([[2.0, 0.0], [1.0, 1.0]]))
+    array([[2., 1.],
+           [1., 1.]])
+    """
     block = X @ (X if Z is None else Z).T
     block /= X.shape[1]
     return block
 
 
 def squared_norms(X: Array) -> Array:
-    """Scaled squared norms ``|x|² / N0`` of shape (n,)."""
+    """Scaled squared norms ``|x|² / N0`` of shape (n,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> squared_norms(np.array([[2.0, 0.0], [1.0, 1.0]]))
+    array([2., 1.])
+    """
     return np.einsum("ij,ij->i", X, X) / X.shape[1]
 
 
@@ -71,7 +86,18 @@ def kernel(
 
 @dataclass(frozen=True)
 class InnerProducts:
-    """Inner products of two sets of inputs, from which kernels at many covariances are made."""
+    """Inner products of two sets of inputs, from which kernels at many covariances are made.
+
+    Examples
+    --------
+    The kernel of a source with targets whose weights share half their variance with its own:
+
+    >>> import numpy as np
+    >>> products = InnerProducts.of(np.eye(2))
+    >>> products.dual(get_activation("linear"), left=1.0, cross=0.5, right=1.0)
+    array([[0.25, 0.  ],
+           [0.  , 0.25]])
+    """
 
     gram: Array
     left: Array
@@ -121,6 +147,12 @@ def dual_diagonal(
 
     Two systems of weight variance ``variance`` each and ``covariance`` between them; one system
     with itself has both equal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dual_diagonal(get_activation("linear"), np.array([1.0, 3.0]), 1.0, 0.5)
+    array([0.5, 1.5])
     """
     z = variance * norms
     return activation.dual_diagonal(z, covariance * norms, z) / precision

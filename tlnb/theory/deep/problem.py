@@ -321,6 +321,17 @@ def solve(
     -----
     CompetingSaddlesWarning
         If the action of the source or of the target alone has further minima.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.deep import solve
+    >>> X = np.random.default_rng(0).standard_normal((50, 10))
+    >>> source, target = Task(X[:40], X[:40, 0]), Task(X[40:], X[40:, 0])
+    >>> solution = solve(source, target, widths=(20, 40), couplings=1.0, temperature=0.1)
+    >>> solution.overlaps.shape, bool(0 < solution.Q_st < solution.Q_s)
+    ((2, 4), True)
     """
     widths = check_widths(widths)
     problem = DeepTransferProblem(source, target, depth=len(widths), **priors)
@@ -363,6 +374,21 @@ def coupling_sweep(
     ------
     ValueError, TypeError, ConvergenceError
         As `solve` does.
+
+    Examples
+    --------
+    Both layers tied, and the first one alone:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.deep import coupling_sweep
+    >>> X = np.random.default_rng(0).standard_normal((80, 10))
+    >>> source, target, test = (Task(X[p], X[p, 0]) for p in np.split(np.arange(80), [40, 50]))
+    >>> curve = coupling_sweep(
+    ...     source, target, test, widths=(20, 20), couplings=[(1.0, 1.0), (np.inf, 0.0)]
+    ... )
+    >>> dict(curve.sizes)
+    {'coupling': 2, 'layer': 2}
     """
     widths = check_widths(widths)
     problem = DeepTransferProblem(source, target, depth=len(widths), **priors)

@@ -28,6 +28,13 @@ def effective_action(
     """A(Q) for each entry of ``Q`` > 0, given the eigenvalues e_k of K and (Uᵀy)_k².
 
     At infinite width the first term N1 (Q - ln Q) is left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> e, y2 = np.array([1.0, 4.0]), np.array([1.0, 9.0])
+    >>> effective_action([0.5, 1.0, 2.0], e, y2, width=10, temperature=0.1).round(2)
+    array([18.11, 14.61, 17.49])
     """
     Q = np.asarray(Q, dtype=float)
     G = temperature + Q[..., None] * eigenvalues
@@ -43,7 +50,15 @@ def stationarity(
     width: float,
     temperature: float,
 ) -> Array:
-    """(1/N1) dA/d ln Q for each entry of ``Q``: zero at a saddle point, rising at a minimum."""
+    """(1/N1) dA/d ln Q for each entry of ``Q``: zero at a saddle point, rising at a minimum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> e, y2 = np.array([1.0, 4.0]), np.array([1.0, 9.0])
+    >>> stationarity([0.5, 1.0, 2.0], e, y2, width=10, temperature=0.1).round(2)
+    array([-0.87, -0.11,  1.04])
+    """
     Q = np.asarray(Q, dtype=float)
     G = temperature + Q[..., None] * eigenvalues
     pull = (Q[..., None] * eigenvalues / G * (1 - squared_projections / G)).sum(-1)

@@ -53,6 +53,13 @@ def saddle_points(
         N1, finite or infinite; at infinite width the only root is Q = 1.
     temperature : float
         T > 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = saddle_points(np.array([1.0]), np.array([9.0]), width=10, temperature=0.1)
+    >>> found.Q.round(2), found.minimum
+    (array([1.45]), array([ True]))
     """
     law = {"width": width, "temperature": temperature}
 
