@@ -20,6 +20,8 @@ from tlnb.data.outputs import MultiOutputTask
 from tlnb.data.task import Task
 from tlnb.kernels import Activation
 from tlnb.theory import one_task, outputs, transfer, unit_law
+from tlnb.theory.large.kernel import LargeOptions
+from tlnb.theory.large.problem import SOLVERS, transfer_problem
 from tlnb.theory.prediction import Prediction
 from tlnb.theory.unit_law import TransferLawProblem
 from tlnb.validation import check_choice
@@ -212,6 +214,9 @@ class TransferGPRegressor(_NetworkRegressor):
     theory : {"scalar", "unit-law"}, default="scalar"
     rng : int or Generator, default=0
         As in `RenormalizedGPRegressor`; "unit-law" takes no coupling "evidence".
+    solver : {"auto", "dense", "iterative"}, default="auto"
+        How the source's kernel is dealt with: iteratively above 12,000 examples, see
+        `tlnb.theory.transfer.coupling_sweep`.
 
     Attributes
     ----------
@@ -256,6 +261,7 @@ class TransferGPRegressor(_NetworkRegressor):
         source_richness: float | None = None,
         theory: str = "scalar",
         rng: int | np.random.Generator | None = 0,
+        solver: str = "auto",
     ) -> None:
         self.width = width
         self.coupling = coupling
@@ -271,6 +277,7 @@ class TransferGPRegressor(_NetworkRegressor):
         self.source_richness = source_richness
         self.theory = theory
         self.rng = rng
+        self.solver = solver
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, source: Task | MultiOutputTask | None = None
@@ -284,6 +291,7 @@ class TransferGPRegressor(_NetworkRegressor):
         parameters = self.get_params()
         width, coupling = parameters.pop("width"), parameters.pop("coupling")
         theory, rng = parameters.pop("theory"), parameters.pop("rng")
+        solver = check_choice("solver", parameters.pop("solver"), SOLVERS)
         # A parameter out of range is an error with or without a source.
         transfer.check_coupling(coupling)
         priors = transfer.Priors(**parameters)
@@ -302,7 +310,7 @@ class TransferGPRegressor(_NetworkRegressor):
             elif theory == "unit-law":
                 problem = TransferLawProblem(source, target, rng=rng, **parameters)
             else:
-                problem = transfer.TransferProblem(source, target, priors)
+                problem = transfer_problem(source, target, priors, solver, LargeOptions(rng=rng))
             self.solution_ = solution = problem.solve(width=width, coupling=coupling)
             order = TransferOrderParameters(
                 solution.Q_s, solution.Q_t, solution.Q_st, solution.Q_tt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ def transfer_curve(
     widths: Sequence[float],
     couplings: Sequence[float],
     baseline: str | None,
+    points: Points | None = None,
 ) -> Dataset:
     """`tlnb.theory.transfer.coupling_sweep` for tasks that are prepared."""
     import xarray as xr
@@ -51,7 +52,7 @@ def transfer_curve(
     check_task("test", test, problem.target.n_features)
     table = {name: np.zeros((len(widths), len(couplings))) for name in QUANTITIES}
 
-    points = _TestPoints(problem, test)
+    points = points or _TestPoints(problem, test)
     # In ascending order the branch of saddle points is followed once.
     for j in np.argsort(couplings, kind="stable"):
         coupling = couplings[j]
@@ -67,7 +68,7 @@ def transfer_curve(
             rows = points.at(coupling, [widths[i] for i in coupled])
             for i, row in zip(coupled, rows, strict=True):
                 for name, value in row.items():
-                    table[name][i, j] = value
+                    table.setdefault(name, np.zeros_like(table["Q_s"]))[i, j] = value
     table["Q_s"] += np.array([problem.source_order_parameter(width) for width in widths])[:, None]
     priors = problem.priors
     return xr.Dataset(
@@ -80,6 +81,14 @@ def transfer_curve(
             "baseline": baseline or "none",
         },
     )
+
+
+class Points(Protocol):
+    """Averages over test points."""
+
+    def at(self, coupling: float, widths: Sequence[float]) -> list[dict[str, float]]:
+        """What a row of the sweep holds, for coupled networks of each width."""
+        ...
 
 
 class _TestPoints:

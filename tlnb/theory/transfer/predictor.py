@@ -17,6 +17,8 @@ readouts' prior, sqrt(λ1) y at temperature λ1 T, and outputs go back by 1/sqrt
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,25 +36,74 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Predictor:
-    """The coupled target's predictor at one saddle point.
+class CoupledPredictor(ABC):
+    """The coupled target's predictor at one saddle point, however its source is solved.
 
-    ``V`` (P_s, P_t), ``noise_s`` and ``y_s`` (P_s,): K_st, G_s and the source's labels in the
-    coordinates of K_s; ``K_tt`` (P_t, P_t); ``factor`` of Δ; ``Wr`` (P_t,) as above;
-    ``temperature`` λ1 T. With a = Wδ the terms that come from the source are
+    ``K_tt`` (P_t, P_t); ``factor`` of Δ; ``Wr`` (P_t,) as above; ``temperature`` λ1 T. With a = Wδ
+    the terms that come from the source are
 
         Q_st² (K_s - K_st a)ᵀ G_s⁻¹ (K_s - K_st a) + Q_tt (2 K_tt(x)ᵀa - aᵀK_tt a).
     """
 
     overlaps: Overlaps
-    V: Array
-    noise_s: Array
-    y_s: Array
     readout_precision: float
     temperature: float
     factor: Cholesky
     K_tt: Array
     Wr: Array
+
+    @abstractmethod
+    def _known(self, W: Array) -> Array:
+        """The diagonal (P_t,) of W m W."""
+
+    @abstractmethod
+    def __call__(self, test: TestKernels, y: Array | None = None) -> Prediction:
+        """The prediction from the kernel blocks with the new inputs."""
+
+    def leave_one_out(self) -> LeaveOneOut:
+        """The closed form of `tlnb.theory.leave_one_out`, from the factor of Δ."""
+        x, o = self.overlaps.Q_st, self.overlaps.Q_tt
+        half = self.factor.half(np.eye(len(self.Wr)))  # L⁻¹, and W = L⁻ᵀL⁻¹
+        W = self.factor.half_transposed(half)
+        spread = o * np.einsum("ij,ij->j", W, self.K_tt @ W)
+        spread -= x**2 * self._known(W)
+        return leave_one_out(
+            self.Wr, np.diagonal(W), spread, self.temperature, self.readout_precision
+        )
+
+    def _prediction(
+        self,
+        test: TestKernels,
+        from_labels: Array,
+        unknown: Callable[[Array], Array],
+        y: Array | None,
+    ) -> Prediction:
+        """From K_sᵀG_s⁻¹y_s (n,) and (K_s - K_st a)ᵀG_s⁻¹(K_s - K_st a) (n,) at a (P_t, n)."""
+        x, o, D = self.overlaps.Q_st, self.overlaps.Q_tt, self.overlaps.D
+        delta_x = (D + o) * test.K_t
+        delta_x -= o * test.K_tt
+        mean = x * from_labels + self.Wr @ delta_x
+        a = self.factor.solve(delta_x)
+        from_source = x**2 * unknown(a)
+        from_source += o * np.einsum("kn,kn->n", 2 * test.K_tt - self.K_tt @ a, a)
+        explained = np.einsum("kn,kn->n", delta_x, a)
+        total = np.maximum((D + o) * test.k_t - from_source - explained, 0.0)
+        source = np.maximum(o * test.k_tt - from_source, 0.0)
+        unit = self.readout_precision
+        return prediction(mean / np.sqrt(unit), total / unit, source / unit, y)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor(CoupledPredictor):
+    """With the source's kernel decomposed.
+
+    ``V`` (P_s, P_t), ``noise_s`` and ``y_s`` (P_s,): K_st, G_s and the source's labels in the
+    coordinates of K_s.
+    """
+
+    V: Array
+    noise_s: Array
+    y_s: Array
 
     @classmethod
     def at(
@@ -65,41 +116,29 @@ class Predictor:
         readout_precision: float,
     ) -> Predictor:
         """Factorise Δ once for all new inputs."""
-        x, o = overlaps.Q_st, overlaps.Q_tt
-        factor = Cholesky.of(delta(overlaps.D, o, blocks))
-        Wr = factor.solve(blocks.y - x * blocks.u)
+        factor, Wr = fitted(overlaps, blocks)
         units = readout_precision, blocks.temperature
-        return cls(overlaps, V, noise_s, y_s, *units, factor, blocks.K_tt, Wr)
+        return cls(overlaps, *units, factor, blocks.K_tt, Wr, V, noise_s, y_s)
 
-    def leave_one_out(self) -> LeaveOneOut:
-        """The closed form of `tlnb.theory.leave_one_out`, from the factor of Δ."""
-        x, o = self.overlaps.Q_st, self.overlaps.Q_tt
-        half = self.factor.half(np.eye(len(self.Wr)))  # L⁻¹, and W = L⁻ᵀL⁻¹
-        W = self.factor.half_transposed(half)
+    def _known(self, W: Array) -> Array:
         known = self.V @ W / np.sqrt(self.noise_s)[:, None]
-        spread = o * np.einsum("ij,ij->j", W, self.K_tt @ W)
-        spread -= x**2 * np.einsum("ij,ij->j", known, known)
-        return leave_one_out(
-            self.Wr, np.diagonal(W), spread, self.temperature, self.readout_precision
-        )
+        return np.einsum("ij,ij->j", known, known)
 
     def __call__(self, test: TestKernels, y: Array | None = None) -> Prediction:
         """The prediction from the kernel blocks with the new inputs."""
-        x, o, D = self.overlaps.Q_st, self.overlaps.Q_tt, self.overlaps.D
-        delta_x = (D + o) * test.K_t
-        delta_x -= o * test.K_tt
-        mean = x * (self.y_s / self.noise_s) @ test.V + self.Wr @ delta_x
-        a = self.factor.solve(delta_x)
-        unknown = self.V @ a
-        np.subtract(test.V, unknown, out=unknown)
-        np.square(unknown, out=unknown)
-        from_source = x**2 * (1 / self.noise_s) @ unknown
-        from_source += o * np.einsum("kn,kn->n", 2 * test.K_tt - self.K_tt @ a, a)
-        explained = np.einsum("kn,kn->n", delta_x, a)
-        total = np.maximum((D + o) * test.k_t - from_source - explained, 0.0)
-        source = np.maximum(o * test.k_tt - from_source, 0.0)
-        unit = self.readout_precision
-        return prediction(mean / np.sqrt(unit), total / unit, source / unit, y)
+
+        def unknown(a: Array) -> Array:
+            rest = self.V @ a
+            np.subtract(test.V, rest, out=rest)
+            return (1 / self.noise_s) @ np.square(rest, out=rest)
+
+        return self._prediction(test, (self.y_s / self.noise_s) @ test.V, unknown, y)
+
+
+def fitted(overlaps: Overlaps, blocks: KernelBlocks) -> tuple[Cholesky, Array]:
+    """The factor of Δ, and W r."""
+    factor = Cholesky.of(delta(overlaps.D, overlaps.Q_tt, blocks))
+    return factor, factor.solve(blocks.y - overlaps.Q_st * blocks.u)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +170,7 @@ class TransferSolution:
     iterations: int
     converged: bool
     _kernels: CoupledKernels = field(repr=False)
-    _predictor: Predictor | ProportionalSolution = field(repr=False)
+    _predictor: CoupledPredictor | ProportionalSolution = field(repr=False)
 
     def leave_one_out(self) -> LeaveOneOut:
         """What the target would say of each training example had it not seen it.

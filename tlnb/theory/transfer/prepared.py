@@ -20,7 +20,7 @@ from tlnb.theory.one_task.kernel import NetworkKernel
 from tlnb.theory.transfer.action import KernelBlocks
 from tlnb.theory.transfer.branch import Branch
 from tlnb.theory.transfer.kernels import CoupledKernels
-from tlnb.theory.transfer.predictor import Predictor
+from tlnb.theory.transfer.predictor import CoupledPredictor, Predictor
 from tlnb.theory.transfer.saddle import Overlaps, frozen
 
 Array = NDArray[np.float64]
@@ -46,8 +46,11 @@ class PreparedTransfer:
 
     def __init__(self, source: Task, target: Task, priors: Priors) -> None:
         source = check_task("source", source)
-        self._set_source(source, priors, _source_kernel(source, priors))
+        self._set_source(source, priors, self._new_kernel(source, priors))
         self._set_target(target, None)
+
+    def _new_kernel(self, source: Task, priors: Priors) -> NetworkKernel:
+        return NetworkKernel(source.X, priors.activation, 1 / priors.source_weight_precision)
 
     def _set_source(self, source: Task, priors: Priors, kernel: NetworkKernel) -> None:
         self.source, self.priors = source, priors
@@ -99,7 +102,9 @@ class PreparedTransfer:
             all(getattr(priors, name) == getattr(self.priors, name) for name in names)
             for names in (of_source, of_both)
         )
-        kernel = self.source_problem.kernel if same_source else _source_kernel(self.source, priors)
+        kernel = (
+            self.source_problem.kernel if same_source else self._new_kernel(self.source, priors)
+        )
         other._set_source(self.source, priors, kernel)
         if same_source:
             other.source_problem._projected = self.source_problem._projected
@@ -206,7 +211,9 @@ class PreparedTransfer:
         saddle, blocks = self.saddle(width, coupling), self.blocks(width, coupling)
         return self.predictor(saddle, blocks, coupling).leave_one_out()
 
-    def predictor(self, saddle: Overlaps, blocks: KernelBlocks, coupling: float) -> Predictor:
+    def predictor(
+        self, saddle: Overlaps, blocks: KernelBlocks, coupling: float
+    ) -> CoupledPredictor:
         """The predictor at a saddle point."""
         width = blocks.width
         return Predictor.at(
@@ -217,7 +224,3 @@ class PreparedTransfer:
             self._source_labels(width),
             self.priors.at_width(width).readout_precision,
         )
-
-
-def _source_kernel(source: Task, priors: Priors) -> NetworkKernel:
-    return NetworkKernel(source.X, priors.activation, 1 / priors.source_weight_precision)

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from tlnb._renamed import renamed
 from tlnb.data.task import Task
-from tlnb.priors import PriorOptions, check_options
+from tlnb.priors import PriorOptions, Priors, check_options
 from tlnb.theory.transfer.predictor import TransferSolution
 from tlnb.theory.transfer.problem import TransferProblem
 from tlnb.validation import check_choice
 
 if TYPE_CHECKING:
     from xarray import Dataset
+
+    from tlnb.theory.large.kernel import LargeOptions
 
 Array = NDArray[np.float64]
 THEORIES = ("scalar", "unit-law")
@@ -28,6 +30,8 @@ def solve(
     *,
     width: float,
     coupling: float | str,
+    solver: str = "auto",
+    options: LargeOptions | None = None,
     **priors: Unpack[PriorOptions],
 ) -> TransferSolution:
     """The Franz-Parisi saddle point of a target coupled to a source.
@@ -44,6 +48,8 @@ def solve(
         the coupling of least leave-one-out Gibbs error, which estimates the test error well;
         "evidence" the one of largest log evidence. At low temperature that is often 0 even where a
         coupling helps: labels of ±1 then count as exact, and stiff features pay for each of them.
+    solver, options
+        As in `coupling_sweep`.
     **priors
         activation, temperature, weight_precision, readout_precision or richness, the same with
         ``source_`` in front, coupling_scheme: see `tlnb.priors.Priors`.
@@ -77,8 +83,10 @@ def solve(
     >>> print(f"{solution.Q_st:.3f}")
     0.367
     """
-    check_options("solve", priors, PriorOptions)
-    return TransferProblem(source, target, **priors).solve(width=width, coupling=coupling)
+    from tlnb.theory.large.problem import transfer_problem
+
+    problem = transfer_problem(source, target, Priors.of("solve", priors), solver, options)
+    return problem.solve(width=width, coupling=coupling)
 
 
 def coupling_sweep(
@@ -91,11 +99,14 @@ def coupling_sweep(
     baseline: str | None = None,
     theory: str = "scalar",
     rng: int | np.random.Generator | None = 0,
+    solver: str = "auto",
+    options: LargeOptions | None = None,
     **priors: Unpack[PriorOptions],
 ) -> Dataset:
     """The transfer curve of two data sets: theory over widths and couplings.
 
-    The source's kernel is decomposed once for all of them.
+    The source's kernel is decomposed once for all of them, or, above 12,000 examples, solved with
+    iteratively.
 
     Parameters
     ----------
@@ -113,6 +124,12 @@ def coupling_sweep(
         baseline, and adds Monte Carlo errors as ``*_mcse``.
     rng : int or Generator
         Of the particles.
+    solver : {"auto", "dense", "iterative"}
+        How the source's kernel is dealt with; "auto" takes the iterative solver above 12,000
+        source examples. It adds an error to every number, as ``Q_s_error``, ``test_error_error``
+        and so on, and raises ConvergenceError where one is above its tolerance.
+    options : tlnb.theory.large.kernel.LargeOptions, optional
+        For the iterative solver: tolerance, landmarks, a folder to continue from, progress.
     **priors
         As in `solve`: activation, temperature, precisions, coupling_scheme; see
         `tlnb.priors.Priors`. With ``richness`` the readout precision grows with the width.
@@ -148,7 +165,10 @@ def coupling_sweep(
             raise ValueError(f"baseline must be None with theory='unit-law', got {baseline!r}")
         law = TransferLawProblem(source, target, rng=rng, **priors)
         return law.sweep(test, widths=widths, couplings=couplings)
-    problem = TransferProblem(source, target, **priors)
+    from tlnb.theory.large.problem import transfer_problem
+
+    own = Priors.of("coupling_sweep", priors)
+    problem = transfer_problem(source, target, own, solver, options)
     return problem.sweep(test, widths=widths, couplings=couplings, baseline=baseline)
 
 

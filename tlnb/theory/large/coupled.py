@@ -1,0 +1,310 @@
+r"""What a large source knows of target and test inputs, at nodes of the coupling and between them.
+
+At one width and coupling, for the target's inputs and n test inputs (kernels K_st and K_s0 with the
+source's P_s inputs), with G = T + Q K_s,
+
+    m = K_stᵀG⁻¹K_st, u = K_stᵀG⁻¹y,   known = K_s0ᵀG⁻¹K_st, kk = diag K_s0ᵀG⁻¹K_s0, ku = K_s0ᵀG⁻¹y,
+
+and their derivatives in ln Q, which cost no further solution: d(BᵀG⁻¹C) = -(BᵀG⁻¹C - T BᵀG⁻²C).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tlnb.chunking import chunks
+from tlnb.errors import ConvergenceError
+from tlnb.kernels import InnerProducts, dual_diagonal, squared_norms
+from tlnb.priors import WeightCovariances
+from tlnb.theory.large.iterative import Solution, solve
+from tlnb.theory.large.kernel import LargeKernel
+from tlnb.theory.large.nodes import coupling_of, degree_for, nodes, share_of, weights
+from tlnb.theory.large.source import SourceSaddle
+from tlnb.theory.transfer.kernels import CoupledKernels
+from tlnb.validation import check_rng
+
+Array = NDArray[np.float64]
+CHECKED = 8  # target examples whose interpolation is compared with a solution
+
+
+class Known(NamedTuple):
+    """Blocks as above, of shapes (P_t, P_t), (P_t,), (n, P_t), (n,) and (n,)."""
+
+    m: Array
+    u: Array
+    known: Array
+    kk: Array
+    ku: Array
+
+    def plus(self, other: Known, factor: float) -> Known:
+        """These blocks and a multiple of others."""
+        return Known(*(a + factor * b for a, b in zip(self, other, strict=True)))
+
+
+class AtNode(NamedTuple):
+    """Blocks, their derivatives in ln Q, and the bound |R|²/T on what residuals leave of m, kk."""
+
+    value: Known
+    slope: Known
+    bound: float
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolant:
+    """Blocks at every coupling for one width.
+
+    ``error`` bounds that of entries of m and kk, which are themselves at most ``largest``.
+    """
+
+    saddle: SourceSaddle
+    degree: int
+    stacked: AtNode
+    error: float
+    largest: float
+
+    @classmethod
+    def of(
+        cls,
+        saddle: SourceSaddle,
+        degree: int,
+        at_nodes: Sequence[AtNode],
+        error: float,
+        largest: float,
+    ) -> Interpolant:
+        """From blocks at the nodes in their order."""
+        value, slope = (
+            Known(*(np.stack(parts) for parts in zip(*column, strict=True)))
+            for column in ([n.value for n in at_nodes], [n.slope for n in at_nodes])
+        )
+        bound = max(node.bound for node in at_nodes)
+        return cls(saddle, degree, AtNode(value, slope, bound), error + bound, largest)
+
+    def at(self, covariances: WeightCovariances) -> tuple[Known, Known]:
+        """Blocks and their derivatives in ln Q."""
+        row = weights(share_of(covariances), self.degree)
+        value, slope = (
+            Known(*(np.tensordot(row, part, 1) for part in column))
+            for column in (self.stacked.value, self.stacked.slope)
+        )
+        return value, slope
+
+
+class Solver:
+    """Solves for a target, and test inputs if there are any, at nodes and between.
+
+    Parameters
+    ----------
+    kernels : CoupledKernels
+        Of a source whose kernel is a `LargeKernel`.
+    saddles : sequence of SourceSaddle
+        One for each width.
+    X_test : array of shape (n, N0), optional
+    """
+
+    def __init__(
+        self, kernels: CoupledKernels, saddles: Sequence[SourceSaddle], X_test: Array | None
+    ) -> None:
+        if not isinstance(kernels.source, LargeKernel):
+            raise TypeError(f"the source's kernel must be a LargeKernel, got {kernels.source!r}")
+        self.kernels, self.source, self.saddles = kernels, kernels.source, list(saddles)
+        self.X_test = np.empty((0, kernels.X.shape[1])) if X_test is None else X_test
+        self.aim = self.source.options.tolerance / 5
+        norms = squared_norms(self.kernels.X)
+        c_s = self.source.variance
+        self.size = float(dual_diagonal(self.source.activation, norms, c_s, c_s).mean())
+
+    def interpolants(self) -> list[Interpolant]:
+        """One for each width, with as many nodes as a comparison with solutions asks for."""
+        rng = check_rng("rng", 0, "nodes")
+        first = [self._degree(saddle, rng) for saddle in self.saddles]
+        degree, worst = max(first)
+        solved: dict[float, list[AtNode]] = {}
+        picked = np.sort(rng.permutation(len(self.kernels.X))[:CHECKED])
+        while True:
+            todo = [share for share in nodes(degree) if share not in solved]
+            bar = tqdm(todo, "couplings", disable=not self.source.options.progress, leave=False)
+            for share in bar:
+                solved[share] = self._remembered(share)
+            columns = [list(column) for column in zip(*self._in_order(solved, degree), strict=True)]
+            found = [
+                Interpolant.of(saddle, degree, column, 0.0, self.size / saddle.Q)
+                for saddle, column in zip(self.saddles, columns, strict=True)
+            ]
+            errors = [self._error(each, worst, picked) for each in found]
+            allowed = [self._allowed(saddle) for saddle in self.saddles]
+            if all(error <= most for error, most in zip(errors, allowed, strict=True)):
+                return [
+                    replace(each, error=each.error + error)
+                    for each, error in zip(found, errors, strict=True)
+                ]
+            if degree >= 32:
+                raise ConvergenceError(
+                    f"the interpolation over couplings is off by {max(errors):.1e} with "
+                    f"{degree + 1} nodes, allowed {min(allowed):.1e}; take a larger tolerance"
+                )
+            # The nodes of degree n are among those of 2n.
+            degree *= 2
+            worst = 0.5 * (1 - np.cos(np.arccos(1 - 2 * worst) + 0.5 * np.pi / degree))
+
+    def _in_order(self, solved: dict[float, list[AtNode]], degree: int) -> Iterator[list[AtNode]]:
+        return (solved[share] for share in nodes(degree))
+
+    def _allowed(self, saddle: SourceSaddle) -> float:
+        """The error of m and kk that is aimed at: a share of what they can be at most."""
+        return self.aim * self.size / saddle.Q
+
+    def _degree(self, saddle: SourceSaddle, rng: np.random.Generator) -> tuple[int, float]:
+        few = degree_for(
+            self.source.X,
+            self.kernels.X,
+            self.source.activation,
+            self._covariances,
+            Q=saddle.Q,
+            temperature=saddle.equation.temperature,
+            tolerance=self.aim / 4,
+            rng=rng,
+        )
+        return few.degree, few.worst
+
+    def _covariances(self, share: float) -> WeightCovariances:
+        kernels = self.kernels
+        coupling = coupling_of(
+            share,
+            scheme=kernels.scheme,
+            source_precision=1 / self.source.variance,
+            target_precision=kernels.weight_precision,
+        )
+        return kernels.covariances(coupling)
+
+    def _kernel(self, X: Array, share: float) -> Array:
+        """The source's kernel with inputs ``X`` (n, N0), of shape (P_s, n)."""
+        c = self._covariances(share)
+        products = InnerProducts.between(self.source.X, X)
+        return products.dual(self.source.activation, c.c_s, c.c_st, c.c_t)
+
+    def _solve(self, B: Array, earlier: Solution | None, k: int) -> Solution:
+        """At the k-th width, from the solution at the width before."""
+        saddle = self.saddles[k]
+        equation = saddle.equation
+        start = None
+        if earlier is not None:
+            start = earlier.refined(B, self.saddles[k - 1].equation, equation)
+        return solve(
+            equation, B, np.sqrt(equation.temperature * self._allowed(saddle)), start=start
+        )
+
+    def _at(self, share: float) -> list[AtNode]:
+        """Blocks at one node for each width; test inputs come in parts."""
+        columns = self.source.options.columns
+        B = self._kernel(self.kernels.X, share)
+        P_t = B.shape[1]
+        target: list[Solution] = []
+        for part in chunks(P_t, 1, columns):
+            earlier = None
+            for k in range(len(self.saddles)):
+                earlier = self._solve(B[:, part], earlier, k)
+                if part.start == 0:
+                    target.append(earlier)
+                else:
+                    target[k] = _joined(target[k], earlier)
+        n = len(self.X_test)
+        tests = [(np.empty((n, P_t)), np.empty(n), np.empty(n)) for _ in self.saddles]
+        slopes = [(np.empty((n, P_t)), np.empty(n), np.empty(n)) for _ in self.saddles]
+        bounds = [_bound(each, s) for each, s in zip(target, self.saddles, strict=True)]
+        for part in chunks(n, 1, columns):
+            B0, earlier = self._kernel(self.X_test[part], share), None
+            for k, saddle in enumerate(self.saddles):
+                earlier, T = self._solve(B0, earlier, k), saddle.equation.temperature
+                X, of_target = earlier.X, target[k]
+                known = X.T @ B + earlier.residual.T @ of_target.X
+                kk, ku = earlier.diagonal(B0), _with_labels(earlier, B0, saddle)
+                for into, values in zip(tests[k], (known, kk, ku), strict=True):
+                    into[part] = values
+                twice = X.T @ of_target.X, np.einsum("ij,ij->j", X, X), X.T @ saddle.alpha
+                for into, value, square in zip(slopes[k], (known, kk, ku), twice, strict=True):
+                    into[part] = T * square - value
+                bounds[k] = max(bounds[k], _bound(earlier, saddle))
+        result = []
+        for k, (saddle, of_target) in enumerate(zip(self.saddles, target, strict=True)):
+            T, X = saddle.equation.temperature, of_target.X
+            m, u = of_target.form(B), _with_labels(of_target, B, saddle)
+            blocks = Known(m, u, *tests[k])
+            slope_k = Known(T * (X.T @ X) - m, T * (X.T @ saddle.alpha) - u, *slopes[k])
+            result.append(AtNode(blocks, slope_k, bounds[k]))
+        return result
+
+    def _error(self, interpolant: Interpolant, share: float, picked: NDArray[np.intp]) -> float:
+        """The interpolation's error at a share between nodes, for some target examples."""
+        saddle = interpolant.saddle
+        B = self._kernel(self.kernels.X[picked], share)
+        equation = saddle.equation
+        found = solve(equation, B, np.sqrt(equation.temperature * self._allowed(saddle)) / 3)
+        value, _ = interpolant.at(self._covariances(share))
+        off = np.abs(value.m[np.ix_(picked, picked)] - found.form(B)).max()
+        of_labels = np.abs(value.u[picked] - _with_labels(found, B, saddle)).max()
+        of_labels *= self.size / saddle.Q / np.abs(value.u).max(initial=1e-300)
+        return float(max(off - interpolant.stacked.bound, of_labels))
+
+    def _remembered(self, share: float) -> list[AtNode]:
+        """Blocks at one node, from the folder if they are there."""
+        folder = self.source.options.folder
+        if folder is None:
+            return self._at(share)
+        path = Path(folder) / f"coupling_{self._key(share)}.npz"
+        if path.exists():
+            with np.load(path) as file:
+                return [
+                    AtNode(
+                        Known(*(file[f"{k}_value_{name}"] for name in Known._fields)),
+                        Known(*(file[f"{k}_slope_{name}"] for name in Known._fields)),
+                        float(file[f"{k}_bound"]),
+                    )
+                    for k in range(len(self.saddles))
+                ]
+        result = self._at(share)
+        arrays: dict[str, Array] = {}
+        for k, node in enumerate(result):
+            for name in Known._fields:
+                arrays[f"{k}_value_{name}"] = getattr(node.value, name)
+                arrays[f"{k}_slope_{name}"] = getattr(node.slope, name)
+            arrays[f"{k}_bound"] = np.array(node.bound)
+        beside = path.with_suffix(".part.npz")
+        np.savez(beside, **arrays)  # type: ignore[arg-type]
+        beside.replace(path)
+        return result
+
+    def _key(self, share: float) -> str:
+        """What blocks at a node depend on, hashed."""
+        content = hashlib.sha256()
+        options = self.source.options
+        numbers = [*self._covariances(share), options.tolerance, len(self.saddles)]
+        for saddle in self.saddles:
+            numbers += [saddle.Q, saddle.equation.temperature]
+        for array in (np.array(numbers), self.kernels.X, self.X_test, self.saddles[0].alpha):
+            content.update(np.ascontiguousarray(array).tobytes())
+        return content.hexdigest()[:32]
+
+
+def _joined(first: Solution, second: Solution) -> Solution:
+    return Solution(
+        np.concatenate([first.X, second.X], axis=1),
+        np.concatenate([first.residual, second.residual], axis=1),
+        max(first.iterations, second.iterations),
+    )
+
+
+def _bound(solution: Solution, saddle: SourceSaddle) -> float:
+    return float(solution.norms().max() ** 2 / saddle.equation.temperature)
+
+
+def _with_labels(solution: Solution, B: Array, saddle: SourceSaddle) -> Array:
+    """BᵀG⁻¹y, to second order in the residuals."""
+    return B.T @ saddle.alpha + solution.X.T @ saddle.labels.residual[:, 0]
