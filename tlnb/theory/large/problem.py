@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from tlnb.data.task import Task
+from tlnb.data.task import Task, check_task
 from tlnb.kernels import InnerProducts
 from tlnb.priors import PriorOptions, Priors
 from tlnb.theory.large.coupled import Interpolant, Solver
@@ -263,6 +263,7 @@ def transfer_problem(
     if options is not None and not isinstance(options, LargeOptions):
         known = ", ".join(each.name for each in fields(LargeOptions))
         raise TypeError(f"options must be LargeOptions ({known}), got {options!r}")
-    if solver == "iterative" or (solver == "auto" and source.n_examples > DENSE_UP_TO):
+    size = check_task("source", source).n_examples
+    if solver == "iterative" or (solver == "auto" and size > DENSE_UP_TO):
         return LargeTransferProblem(source, target, priors, options=options)
     return TransferProblem(source, target, priors)
