@@ -44,6 +44,12 @@ class LargeOptions:
         Of landmarks and random vectors.
     progress : bool
         Show bars.
+
+    Examples
+    --------
+    >>> from tlnb.theory.large.kernel import LargeOptions
+    >>> LargeOptions(tolerance=1e-3, n_landmarks=500, folder="tiles").n_probes
+    32
     """
 
     tolerance: float = 5e-3

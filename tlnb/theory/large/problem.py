@@ -67,7 +67,7 @@ class LargeTransferProblem(TransferProblem):
     >>> source, target = Task(X[:140], X[:140, 0]), Task(X[140:], X[140:, 0])
     >>> problem = LargeTransferProblem(source, target, temperature=0.1)
     >>> print(f"{problem.solve(width=20, coupling=1.0).Q_st:.2f}")
-    0.48
+    0.30
     """
 
     def __init__(
