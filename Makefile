@@ -1,6 +1,6 @@
 # `make book` and `make test` set up their own environment in .venv; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help book test browser course pdf lock coverage lab serve bench mutants results repository clean FORCE
+.PHONY: help book test browser binder course grade pdf lock coverage lab serve bench mutants results repository clean FORCE
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -25,9 +25,11 @@ help:
 	@echo "make book        set up, run every chapter, build the site (STRICT=1: from nothing, warnings are errors)"
 	@echo "make test        set up, run lint, types, unit tests and every notebook as a test"
 	@echo "make browser     look at every page of the built book in Chromium (skips, saying so, without one)"
+	@echo "make binder      do what Binder and Colab do: build, start JupyterLab, run a chapter through it"
 	@echo "make coverage    run the unit tests and report the lines that none of them runs"
 	@echo "make lock        compile requirements.txt from the dependencies in pyproject.toml"
 	@echo "make course      student's and instructor's notebooks and slides, into _build/course"
+	@echo "make grade       nbgrader's own tools on the course: student's versions made, a chapter graded"
 	@echo "make pdf         print the whole book to _build/book.pdf (needs a Chromium)"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make serve       show the built book on http://localhost:8000 (PORT=... for another)"
@@ -102,6 +104,11 @@ browser: book $(BROWSER_INSTALLED)
 	@echo "Looking at every page in Chromium"
 	@TLNB_SITE=_build/html $(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup tests/browser
 
+# With environments of its own, made anew: what is in .venv must not help.
+binder: $(INSTALLED)
+	@echo "Building what Binder and Colab would build, in empty environments (a few minutes)"
+	@PYTHONPATH=tools $(BIN)/python tools/elsewhere.py
+
 COURSE_INSTALLED = .venv/course-installed
 $(COURSE_INSTALLED): requirements-course.txt $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --no-deps --requirement $<
@@ -111,6 +118,10 @@ course: $(COURSE_INSTALLED)
 	@echo "Notebooks for a course: student's and instructor's versions of every chapter, slides"
 	@$(BIN)/python tools/course.py
 	@$(BIN)/python tools/slides.py
+
+grade: course
+	@echo "nbgrader makes the students' versions and grades a chapter (COURSE=all: every one)"
+	@$(BIN)/python tools/grade.py
 
 # The whole book on one page, printed by the browser.
 pdf: book $(BROWSER_INSTALLED)

@@ -227,6 +227,7 @@ def symbols() -> list[dict[str, str]]:
             continue
         part = "III" if re.match(r"Hidden|Networks trained|A readout", title) else "I, II"
         part = "all" if title.startswith("Data") else part
+        part = "17" if title.startswith("The law of a hidden unit") else part
         for row in re.findall(r"^\|(.+)\|$", body, re.MULTILINE):
             meaning, symbol, *_ = (cell.strip() for cell in row.split("|"))
             for tex in re.findall(r"\$([^$]+)\$", symbol):

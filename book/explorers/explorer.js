@@ -180,6 +180,18 @@ window.tlnb = (() => {
         .attr("class", `point ${style}`).attr("r", radius)
         .attr("cx", p => box.x(p[0])).attr("cy", p => box.y(p[1]));
     };
+    // Standard errors, as bars behind points: [x, y, error].
+    box.bars = (points, style) => {
+      layers.front.append("g").selectAll("line").data(points).enter().append("line")
+        .attr("class", `bar ${style}`)
+        .attr("x1", p => box.x(p[0])).attr("x2", p => box.x(p[0]))
+        .attr("y1", p => box.y(p[1] - p[2])).attr("y2", p => box.y(p[1] + p[2]));
+    };
+    box.squares = (points, style, size = 9) => {
+      layers.front.append("g").selectAll("rect").data(points).enter().append("rect")
+        .attr("class", `point ${style}`).attr("width", size).attr("height", size)
+        .attr("x", p => box.x(p[0]) - size / 2).attr("y", p => box.y(p[1]) - size / 2);
+    };
     box.rule = (at, along, style = "here") => {
       const [a, b] = along === "x" ? box.y.range() : box.x.range();
       const mark = layers.front.append("line").attr("class", `rule ${style}`);

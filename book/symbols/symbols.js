@@ -9,10 +9,13 @@
 
   function explain() {
     const chapter = Number((/notebooks\/(\d\d)_/.exec(location.pathname) || [])[1] || 0);
-    const part = chapter >= 11 && chapter <= 15 ? "III" : "I, II";
+    const parts = chapter === 17 ? ["17", "all", "I, II"]
+      : chapter >= 11 && chapter <= 15 ? ["all", "III"]
+      : chapter ? ["all", "I, II"] : ["all", "I, II", "III", "17"];
     const meaning = {};
-    for (const symbol of window.tlnbSymbols)
-      if (symbol.part === "all" || symbol.part === part || !chapter) meaning[symbol.key] ??= symbol.meaning;
+    for (const part of parts)
+      for (const symbol of window.tlnbSymbols)
+        if (symbol.part === part) meaning[symbol.key] ??= symbol.meaning;
     const tell = (element, key) => {
       if (!(key in meaning)) return false;
       element.setAttribute("title", `${key.replace("_", "\u200A")}: ${meaning[key]}`);

@@ -9,7 +9,10 @@ from tests.browser import site, visit
 #: Harmless, and not ours: none at present.
 KNOWN_ERRORS: tuple[str, ...] = ()
 #: What axe finds in the theme's own parts, by rule and selector.
-THEME_VIOLATIONS: tuple[str, ...] = ()
+THEME_VIOLATIONS: tuple[str, ...] = (
+    # The bibliography's list has entries that are no list items: Sphinx writes it so.
+    "aria-required-children (critical): .citation-list",
+)
 LARGEST_PAGE = 1_500_000
 
 PAGES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in site.chapters()]

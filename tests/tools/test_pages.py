@@ -74,4 +74,5 @@ def test_symbols_carry_the_words_of_the_notation_page():
     assert table["N_1", "all"] == "hidden width"
     assert table["λ_1", "I, II"] == "precision of readout weights"
     assert table["D", "I, II"] != table["D", "III"]
+    assert table["Q", "17"] != table["Q", "I, II"] and table["t", "17"].startswith("force")
     assert not [m for m in table.values() if re.search(r"[$\\`]", m)]
