@@ -77,10 +77,10 @@ def test_averages_over_readouts_are_those_of_their_gaussian_law():
 
 
 def test_same_chains_as_with_one_output():
-    """The same random numbers, the same likelihood: the same networks."""
+    """The same random numbers, the same likelihood and, with tanh, the same force: the same."""
     source, _, test = deterministic()
     given = {"width": 8, "temperature": 0.1, "rng": 3, "progress": False}
-    given |= {"chains": 2, "draws": 4, "warmup": 6, "test": test}
+    given |= {"activation": "tanh", "chains": 2, "draws": 4, "warmup": 6, "test": test}
     one, other = sample_posterior(source, **given), sample_outputs(source, **given)
     np.testing.assert_allclose(other.order_parameter[..., 0, 0], one.order_parameter, rtol=1e-6)
     np.testing.assert_allclose(other.prediction[..., 0], one.prediction, rtol=1e-6, atol=1e-8)

@@ -8,20 +8,24 @@ layer does not move; one of coupling 0 has the prior of a network alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.data.task import Task, check_task
 from tlnb.priors import PriorOptions, Priors, PriorsAtWidth, weight_covariances
-from tlnb.sampling.chains import Plan, Run, check_plan, run_chains
+from tlnb.sampling.chains import check_plan, run_chains
 from tlnb.sampling.deep_likelihood import DeepLikelihood
+from tlnb.sampling.density import Whitened
 from tlnb.sampling.hmc import State
-from tlnb.sampling.records import as_dataset, not_moved
-from tlnb.validation import check_count, check_couplings, check_positive, check_rng
+from tlnb.sampling.quenched import run_around, take_sources
+from tlnb.sampling.records import OF_A_TASK, as_dataset, options_of
+from tlnb.sampling.tempering import ladder
+from tlnb.validation import check_count, check_couplings, check_rng
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -30,25 +34,11 @@ Array = NDArray[np.float64]
 SAMPLER = "collapsed-hmc"
 
 
-class DeepPosterior(NamedTuple):
-    """A posterior in whitened coordinates: hidden weights centre + spread ξ.
-
-    Called with positions (C, D) it returns log likelihoods (C,) and their gradients.
-    """
+@dataclass(frozen=True, eq=False)
+class DeepPosterior(Whitened):
+    """The posterior of deep networks, at positions (C, D)."""
 
     network: DeepLikelihood
-    centre: Array | float  # (C, D), or 0
-    spread: Array  # (D,)
-
-    def weights(self, position: Array) -> Array:
-        """Hidden weights (C, D)."""
-        return self.centre + self.spread * position
-
-    def __call__(self, position: Array) -> tuple[Array, Array]:
-        """Log likelihoods (C,) at positions (C, D) and their gradients."""
-        value, gradient = self.network.collapsed(self.weights(position))
-        gradient *= self.spread
-        return value, gradient
 
     def measure(self, position: Array, test: Task | None) -> tuple[dict[str, Array], list[Array]]:
         """What is recorded of each chain; mean readouts, for linear networks of every layer.
@@ -126,10 +116,7 @@ def sample_deep_posterior(
     plan, chains = check_plan(draws, warmup, thin, step_size), check_count("chains", chains)
     if test is not None:
         check_task("test", test, task.n_features)
-    hotter = [check_positive("tempering", T) for T in np.ravel(tempering).tolist()]
-    temperatures = [given.temperature, *hotter]
-    if (np.diff(temperatures) <= 0).any():
-        raise ValueError(f"tempering must increase from {temperatures[0]}, got {tempering!r}")
+    temperatures = ladder(given.temperature, tempering)
     rng = check_rng("rng", rng)
     network = _likelihood(task, given, widths)
     spread = np.full(network.size, given.weight_precision**-0.5)
@@ -144,7 +131,7 @@ def sample_deep_posterior(
     run = run_chains(targets, SAMPLER, positions, plan, rng, record, progress, "networks")
     attributes: dict[str, Any] = {"sampler": SAMPLER, "widths": np.array(widths)}
     if len(targets) > 1:
-        attributes |= {"tempering": np.array(hotter), "exchange": run.exchange}
+        attributes |= {"tempering": np.array(temperatures[1:]), "exchange": run.exchange}
     return as_dataset(run.records, ("chain", "draw"), run, given, widths[-1], **attributes)
 
 
@@ -203,44 +190,30 @@ def sample_deep_transfer(
     if test is not None:
         check_task("test", test, target.n_features)
     rng = check_rng("rng", rng, purpose="transfer")
-    of_source = given.of_source()
-    if isinstance(sources, (int, np.integer)):
-        S = check_count("sources", sources, 2)
-        source_chains = min(check_count("source_chains", source_chains), S)
-        drawn = sample_deep_posterior(
-            source,
-            widths=widths,
-            thin=check_count("source_thin", source_thin),
-            weights=True,
-            rng=rng,
-            progress=progress,
-            activation=of_source.activation,
-            temperature=of_source.temperature,
-            weight_precision=of_source.weight_precision,
-            readout_precision=of_source.readout_precision,
-            draws=-(-S // source_chains),
-            warmup=warmup,
-            chains=source_chains,
-        )
-    else:
-        S, drawn = None, sources
-    network_s = _likelihood(source, of_source, widths)
-    W, row_s, means_s = _quenched(drawn, network_s, of_source, S)
+    alone = given.of_source()
+    sample = partial(
+        sample_deep_posterior, source, widths=widths, rng=rng, progress=progress,
+        **options_of(alone),
+    )  # fmt: skip
+    S, drawn = take_sources(sources, sample, source_chains, source_thin, warmup)
+    network_s = _likelihood(source, alone, widths)
+    W, row_s, means_s = _quenched(drawn, network_s, alone, S)
     S = check_count("sources", len(W), 2)
 
     network = _likelihood(target, given, widths)
     centre, spread = _around(W, network, given, couplings)
-    copies = chains if spread.any() else 1
+    frozen = not spread.any()
+    copies = 1 if frozen else chains
     around = DeepPosterior(network, np.repeat(centre, copies, axis=0), spread)
 
-    def record(position: Array) -> dict[str, Array]:
-        row, means = around.measure(position, test)
+    def record(state: State) -> dict[str, Array]:
+        row, means = around.measure(state.position, test)
         row["Q_t"] = row.pop("order_parameter")
-        for k, (mean, of_source) in enumerate(zip(means, means_s, strict=True)):
+        for k, (mean, mean_s) in enumerate(zip(means, means_s, strict=True)):
             v, layer = mean.reshape(S, copies, -1), len(widths) - k
             # Given the hidden weights two replicas' readouts are independent.
             pairs = np.einsum("sci,sci->sc", v, np.roll(v, 1, axis=1))
-            cross = np.einsum("sci,si->sc", v, of_source)
+            cross = np.einsum("sci,si->sc", v, mean_s)
             names = ("Q_tt", "Q_st") if k == 0 else (f"A_tt_{layer}", f"A_st_{layer}")
             for name, values in zip(names, (pairs, cross), strict=True):
                 row[name] = values.ravel() / v.shape[-1]
@@ -248,41 +221,19 @@ def sample_deep_transfer(
                 row[f"A_t_{layer}"] = row.pop(f"overlap_{layer}")
         return row
 
-    run = _run(around, S * copies, plan, rng, record, drawn, progress)
+    run = run_around(around, frozen, plan, rng, record, progress, drawn.attrs)
     records = {name: x.reshape(S, copies, *x.shape[1:]) for name, x in run.records.items()}
     records["Q_s"] = row_s["order_parameter"]
     for layer in range(1, len(means_s)):
         records[f"A_s_{layer}"] = row_s[f"overlap_{layer}"]
     attributes: dict[str, Any] = {"widths": np.array(widths), "couplings": np.array(couplings)}
     attributes["coupling_scheme"] = given.coupling_scheme
-    for name in ("temperature", "weight_precision", "readout_precision"):
-        attributes[f"source_{name}"] = getattr(of_source, name)
+    attributes |= {f"source_{name}": getattr(alone, name) for name in OF_A_TASK}
     attributes["source_chains"] = drawn.sizes["chain"]
     if test is not None:
         attributes["test_labels"] = test.y
     dims = ("source", "chain", "draw")
     return as_dataset(records, dims, run, given, widths[-1], **attributes)
-
-
-def _run(
-    around: DeepPosterior,
-    n: int,
-    plan: Plan,
-    rng: np.random.Generator,
-    record: Callable[[Array], dict[str, Array]],
-    drawn: Dataset,
-    progress: bool,
-) -> Run:
-    """The target chains; nothing is left to sample where every layer is frozen."""
-    if not around.spread.any():
-        records = {name: x[:, None] for name, x in record(np.zeros_like(around.centre)).items()}
-        return not_moved(records, drawn.attrs)
-    positions = rng.standard_normal((1, n, len(around.spread)))
-
-    def at(state: State) -> dict[str, Array]:
-        return record(state.position)
-
-    return run_chains([around], SAMPLER, positions, plan, rng, at, progress, "targets")
 
 
 def _around(
@@ -318,8 +269,7 @@ def _quenched(
     if not {"weights", "order_parameter"} <= set(getattr(drawn, "data_vars", ())):
         raise TypeError(f"{rule}{type(drawn).__name__} without weights and order_parameter")
     expected = {"activation": priors.activation.name}
-    for name in ("temperature", "weight_precision", "readout_precision"):
-        expected[name] = getattr(priors, name)
+    expected |= {name: getattr(priors, name) for name in OF_A_TASK}
     found = {name: drawn.attrs.get(name) for name in expected}
     if found != expected or tuple(np.ravel(drawn.attrs.get("widths", ()))) != network.widths:
         raise ValueError(f"{rule}{found | {'widths': drawn.attrs.get('widths')}}")

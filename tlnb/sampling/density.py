@@ -7,7 +7,8 @@ prior of ξ is N(0, 1), whatever the task.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,42 +20,70 @@ from tlnb.sampling.likelihood import Fit, NetworkLikelihood, Readouts
 Array = NDArray[np.float64]
 
 
-class WhitenedPosterior(NamedTuple):
-    """A posterior in whitened coordinates: hidden weights centre + spread ξ, readouts ξ/sqrt(λ1).
+class CollapsedLikelihood(Protocol):
+    """A likelihood of hidden weights alone: log likelihoods of C networks and their gradient."""
 
-    Called with positions (C, N1, N0), or (C, N1, N0 + 1) with the readouts last, it returns log
-    likelihoods (C,) and their gradients: what `tlnb.sampling.hmc` asks of a target.
+    def collapsed(self, W: Array, /) -> tuple[Array, Array]:
+        """L (C,) and its gradient, of the shape of ``W``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Whitened:
+    """A posterior in whitened coordinates: hidden weights centre + spread ξ, ξ ~ N(0, 1).
+
+    Called with positions (C, ...) it returns log likelihoods (C,) and their gradients: what
+    `tlnb.sampling.hmc` asks of a target. ``centre`` is of the positions' shape, or 0; ``spread`` is
+    a number, or one for each coordinate.
+    """
+
+    network: Any  # a CollapsedLikelihood
+    centre: Array | float
+    spread: Array | float
+
+    def weights(self, position: Array) -> Array:
+        """Hidden weights at whitened positions."""
+        return self.centre + self.spread * position
+
+    def __call__(self, position: Array) -> tuple[Array, Array]:
+        """Log likelihood (C,) and its gradient at whitened positions."""
+        likelihood: CollapsedLikelihood = self.network
+        value, gradient = likelihood.collapsed(self.weights(position))
+        gradient *= self.spread
+        return value, gradient
+
+
+@dataclass(frozen=True, eq=False)
+class WhitenedPosterior(Whitened):
+    """That of a network of one hidden layer, readouts integrated out or not.
+
+    Positions are (C, N1, N0), or (C, N1, N0 + 1) with the readouts last, v = ξ/sqrt(λ1).
     """
 
     network: NetworkLikelihood
-    centre: Array | float  # of shape (C, N1, N0), or 0
-    spread: float
     collapsed: bool
 
     def split(self, position: Array) -> tuple[Array, Array | None]:
         """Hidden weights (C, N1, N0) and readouts (C, N1), None where they are integrated out."""
         if self.collapsed:
-            return self.centre + self.spread * position, None
+            return self.weights(position), None
         v = position[..., -1] / np.sqrt(self.network.readout_precision)
-        return self.centre + self.spread * position[..., :-1], v
+        return self.weights(position[..., :-1]), v
 
     def __call__(self, position: Array) -> tuple[Array, Array]:
         """Log likelihood (C,) and its gradient at whitened positions."""
         W, v = self.split(position)
         if v is None:
-            value, gradient = self.network.collapsed(W)
-            gradient *= self.spread
-        else:
-            value, by_W, by_v = self.network.joint(W, v)
-            by_v /= np.sqrt(self.network.readout_precision)
-            gradient = np.concatenate([self.spread * by_W, by_v[..., None]], axis=-1)
-        return value, gradient
+            return super().__call__(position)
+        value, by_W, by_v = self.network.joint(W, v)
+        by_v /= np.sqrt(self.network.readout_precision)
+        return value, np.concatenate([self.spread * by_W, by_v[..., None]], axis=-1)
 
     def force(self, position: Array) -> Array:
         """The gradient, nearly: what pushes a trajectory between its ends."""
         if not self.collapsed:
             return self(position)[1]
-        gradient = self.network.force(self.split(position)[0])
+        gradient = self.network.force(self.weights(position))
         gradient *= self.spread
         return gradient
 
@@ -62,7 +91,7 @@ class WhitenedPosterior(NamedTuple):
         """The same, and what `measure` needs of the readouts that are integrated out."""
         if not self.collapsed:
             return *self(position), ()
-        value, gradient, fit = self.network.collapsed_fit(self.split(position)[0])
+        value, gradient, fit = self.network.collapsed_fit(self.weights(position))
         gradient *= self.spread
         return value, gradient, tuple(fit)
 

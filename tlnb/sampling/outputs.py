@@ -6,6 +6,7 @@ can be averaged over the C readouts given the hidden weights is averaged analyti
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -14,17 +15,18 @@ from numpy.typing import NDArray
 from tlnb.data.outputs import MultiOutputTask, check_outputs_task
 from tlnb.data.task import Task
 from tlnb.priors import OneTaskOptions, PriorOptions, Priors, check_options, weight_covariances
-from tlnb.sampling.chains import Run, check_plan, run_chains
+from tlnb.sampling.chains import check_plan, run_chains
 from tlnb.sampling.hmc import State
 from tlnb.sampling.outputs_likelihood import OutputsLikelihood, WhitenedOutputs
-from tlnb.sampling.records import HOW_MOVED
+from tlnb.sampling.quenched import run_around, take_sources
+from tlnb.sampling.records import as_dataset, options_of
 from tlnb.validation import check_count, check_nonnegative, check_rng
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
 Array = NDArray[np.float64]
-EXTRA = {
+FURTHER = {
     "order_parameter": ("output", "other_output"),
     "Q_s": ("source_output", "other_source_output"),
     "Q_t": ("output", "other_output"),
@@ -101,7 +103,7 @@ def sample_outputs(
 
     positions = rng.standard_normal((1, chains, width, task.n_features))
     run = run_chains([target], "collapsed-hmc", positions, plan, rng, record, progress, "networks")
-    return _dataset(run.records, ("chain", "draw"), run, given, width)
+    return as_dataset(run.records, ("chain", "draw"), run, given, width, FURTHER)
 
 
 def sample_outputs_transfer(
@@ -156,24 +158,11 @@ def sample_outputs_transfer(
     target = check_outputs_task("target", target, source.n_features)
     test = _like(test, target)
     rng = check_rng("rng", rng, purpose="transfer")
-    of_source = Priors(
-        activation=given.activation,
-        temperature=given.source_temperature,
-        weight_precision=given.source_weight_precision,
-        readout_precision=given.source_readout_precision,
+    alone = given.of_source()
+    sample = partial(
+        sample_outputs, source, width=width, rng=rng, progress=progress, **options_of(alone)
     )
-    if isinstance(sources, (int, np.integer)):
-        S = check_count("sources", sources, 2)
-        source_chains = min(check_count("source_chains", source_chains), S)
-        drawn = sample_outputs(
-            source, width=width, activation=given.activation, temperature=of_source.temperature,
-            weight_precision=of_source.weight_precision,
-            readout_precision=of_source.readout_precision, chains=source_chains,
-            draws=-(-S // source_chains), warmup=warmup, thin=check_count("thin", source_thin),
-            weights=True, rng=rng, progress=progress,
-        )  # fmt: skip
-    else:
-        S, drawn = None, sources
+    S, drawn = take_sources(sources, sample, source_chains, source_thin, warmup)
     shape = (width, source.n_features)
     if "hidden_weights" not in getattr(drawn, "data_vars", ()) or (
         drawn.hidden_weights.shape[2:] != shape
@@ -184,10 +173,10 @@ def sample_outputs_transfer(
         )
     W = drawn.hidden_weights.transpose("draw", "chain", ...).values.reshape(-1, *shape)[:S]
     S = check_count("sources", len(W), 2)
-    quenched = likelihood_of(source, of_source, width).averages(W)
+    quenched = likelihood_of(source, alone, width).averages(W)
     c_s, c_st, c_t, c_tt = weight_covariances(
         coupling,
-        source_weight_precision=of_source.weight_precision,
+        source_weight_precision=alone.weight_precision,
         target_weight_precision=given.weight_precision,
         scheme=given.coupling_scheme,
     )
@@ -212,20 +201,12 @@ def sample_outputs_transfer(
         row |= {name: x.reshape(-1, *x.shape[2:]) for name, x in (("Q_st", Q_st), ("Q_tt", Q_tt))}
         return row
 
-    if frozen:
-        state = State(np.zeros_like(centre), np.empty(0), np.empty(0))
-        records = {name: x[:, None] for name, x in record(state).items()}
-        moved = {name: drawn.attrs.get(name, 0) for name in HOW_MOVED}
-        run = Run(records, **moved, exchange=np.empty(0))
-    else:
-        positions = rng.standard_normal((1, *centre.shape))
-        run = run_chains(
-            [around], "collapsed-hmc", positions, plan, rng, record, progress, "targets"
-        )
+    run = run_around(around, frozen, plan, rng, record, progress, drawn.attrs)
     records = {name: x.reshape(S, copies, *x.shape[1:]) for name, x in run.records.items()}
     records["Q_s"] = quenched.order_parameter
     attributes = {"coupling": coupling, "source_chains": drawn.sizes["chain"]}
-    return _dataset(records, ("source", "chain", "draw"), run, given, width, **attributes)
+    dims = ("source", "chain", "draw")
+    return as_dataset(records, dims, run, given, width, FURTHER, **attributes)
 
 
 def likelihood_of(task: MultiOutputTask, priors: Priors, width: int) -> OutputsLikelihood:
@@ -244,20 +225,3 @@ def _like(test: MultiOutputTask | Task | None, task: MultiOutputTask) -> MultiOu
     if test.n_outputs != task.n_outputs:
         raise ValueError(f"test must have {task.n_outputs} outputs, got {test.n_outputs}")
     return test
-
-
-def _dataset(
-    records: dict[str, Array], dims: tuple[str, ...], run: Run, priors: Priors, width: int,
-    **attributes: Any,
-) -> Dataset:  # fmt: skip
-    import xarray as xr
-
-    def of(name: str, values: Array) -> tuple[tuple[str, ...], Array]:
-        extra = EXTRA.get(name, ())
-        return (*dims[: values.ndim - len(extra)], *extra), values
-
-    attributes |= {"width": width, "activation": priors.activation.name}
-    for name in ("temperature", "weight_precision", "readout_precision"):
-        attributes[name] = getattr(priors, name)
-    attributes |= {name: getattr(run, name) for name in HOW_MOVED}
-    return xr.Dataset({name: of(name, x) for name, x in records.items()}, attrs=attributes)

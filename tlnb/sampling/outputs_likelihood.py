@@ -24,6 +24,7 @@ from scipy.linalg.lapack import dpotrf, dpotrs
 
 from tlnb.data.outputs import MultiOutputTask
 from tlnb.kernels import Activation
+from tlnb.sampling.density import Whitened
 
 Array = NDArray[np.float64]
 IN_CACHE = 2**16  # numbers in one array of a group of chains
@@ -161,26 +162,10 @@ class OutputsLikelihood:
 
 
 @dataclass(frozen=True, eq=False)
-class WhitenedOutputs:
-    """The posterior in whitened coordinates: hidden weights centre + spread ξ, ξ ~ N(0, 1).
-
-    Called with positions (M, N1, N0) it returns log likelihoods (M,) and gradients, as
-    `tlnb.sampling.hmc` asks.
-    """
+class WhitenedOutputs(Whitened):
+    """The posterior of networks with several outputs, at positions (M, N1, N0)."""
 
     network: OutputsLikelihood
-    centre: Array | float
-    spread: float
-
-    def weights(self, position: Array) -> Array:
-        """Hidden weights (M, N1, N0)."""
-        return self.centre + self.spread * position
-
-    def __call__(self, position: Array) -> tuple[Array, Array]:
-        """Log likelihood (M,) and its gradient at whitened positions."""
-        value, gradient = self.network.collapsed(self.weights(position))
-        gradient *= self.spread
-        return value, gradient
 
     def measure(self, position: Array, test: MultiOutputTask | None) -> dict[str, Array]:
         """What is recorded of each chain."""

@@ -21,7 +21,8 @@ from tlnb.sampling.chains import check_plan, run_chains
 from tlnb.sampling.density import WhitenedPosterior, likelihood_of
 from tlnb.sampling.hmc import State
 from tlnb.sampling.records import as_dataset
-from tlnb.validation import check_choice, check_count, check_positive, check_rng
+from tlnb.sampling.tempering import ladder
+from tlnb.validation import check_choice, check_count, check_rng
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -119,10 +120,7 @@ def sample_posterior(
     chains = check_count("chains", chains)
     if test is not None:
         check_task("test", test, task.n_features)
-    hotter = [check_positive("tempering", T) for T in np.ravel(tempering).tolist()]
-    temperatures = [given.temperature, *hotter]
-    if (np.diff(temperatures) <= 0).any():
-        raise ValueError(f"tempering must increase from T = {given.temperature}, got {tempering!r}")
+    temperatures = ladder(given.temperature, tempering)
     rng = check_rng("rng", rng)
     network = likelihood_of(task, given, width)
     collapsed, spread = sampler == "collapsed-hmc", given.weight_precision**-0.5
@@ -141,5 +139,5 @@ def sample_posterior(
     run = run_chains(targets, sampler, positions, plan, rng, record, progress, "networks")
     attributes: dict[str, Any] = {"sampler": sampler}
     if len(targets) > 1:
-        attributes |= {"tempering": np.array(hotter), "exchange": run.exchange}
+        attributes |= {"tempering": np.array(temperatures[1:]), "exchange": run.exchange}
     return as_dataset(run.records, ("chain", "draw"), run, given, width, **attributes)

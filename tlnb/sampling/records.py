@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 Array = NDArray[np.float64]
+OF_A_TASK = ("temperature", "weight_precision", "readout_precision")
 HOW_MOVED = ("step_size", "trajectory", "acceptance", "divergences")
 EXTRA: dict[str, tuple[str, ...]] = {
     "prediction": ("test",),
@@ -22,6 +23,11 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "hidden_weights": ("unit", "feature"),
     "weights": ("weight",),
 }
+
+
+def options_of(priors: Priors) -> dict[str, Any]:
+    """What the sampler of one task is told of ``priors``."""
+    return {name: getattr(priors, name) for name in ("activation", *OF_A_TASK)}
 
 
 def not_moved(records: dict[str, Array], moved: Mapping[str, Any]) -> Run:
@@ -32,17 +38,20 @@ def not_moved(records: dict[str, Array], moved: Mapping[str, Any]) -> Run:
 
 def as_dataset(
     records: dict[str, Array], dims: tuple[str, ...], run: Run, priors: Priors, width: int,
-    **attributes: Any,
+    further: Mapping[str, tuple[str, ...]] = EXTRA, **attributes: Any,
 ) -> Dataset:  # fmt: skip
-    """Records of shape ``(*dims, ...)`` by name, with priors and run in the attributes."""
+    """Records of shape ``(*dims, ...)`` by name, with priors and run in the attributes.
+
+    ``further`` names the dimensions that some of the records have beyond ``dims``.
+    """
     import xarray as xr
 
     def of(name: str, values: Array) -> tuple[tuple[str, ...], Array]:
-        extra = EXTRA.get(name, ())
+        extra = further.get(name, ())
         return (*dims[: values.ndim - len(extra)], *extra), values
 
     attributes |= {"width": width, "activation": priors.activation.name}
-    for name in ("temperature", "weight_precision", "readout_precision"):
+    for name in OF_A_TASK:
         attributes[name] = getattr(priors, name)
     for name in HOW_MOVED:
         attributes[name] = getattr(run, name)

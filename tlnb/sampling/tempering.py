@@ -12,8 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.sampling.hmc import LogLikelihood, State, choose, init
+from tlnb.validation import check_positive
 
 Array = NDArray[np.float64]
+
+
+def ladder(temperature: float, tempering: Sequence[float]) -> list[float]:
+    """T and the temperatures of ``tempering`` above it, which have to increase."""
+    hotter = [check_positive("tempering", T) for T in np.ravel(tempering).tolist()]
+    temperatures = [temperature, *hotter]
+    if (np.diff(temperatures) <= 0).any():
+        raise ValueError(f"tempering must increase from T = {temperature}, got {tempering!r}")
+    return temperatures
 
 
 def exchange(

@@ -8,7 +8,8 @@ hidden weights is averaged analytically.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Unpack
+from functools import partial
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,12 @@ from tlnb._renamed import renamed_arguments
 from tlnb.data.task import Task, check_task
 from tlnb.networks.two_layer import TwoLayerNetwork, check_network
 from tlnb.priors import PriorOptions, Priors, PriorsAtWidth, weight_covariances
-from tlnb.sampling.chains import check_plan, run_chains
+from tlnb.sampling.chains import check_plan
 from tlnb.sampling.density import WhitenedPosterior, likelihood_of
 from tlnb.sampling.hmc import State
-from tlnb.sampling.likelihood import NetworkLikelihood
 from tlnb.sampling.posterior import sample_posterior
-from tlnb.sampling.records import HOW_MOVED, as_dataset, not_moved
+from tlnb.sampling.quenched import run_around, take_sources
+from tlnb.sampling.records import HOW_MOVED, OF_A_TASK, as_dataset, options_of
 from tlnb.validation import check_count, check_nonnegative, check_rng
 
 if TYPE_CHECKING:
@@ -106,30 +107,16 @@ def sample_transfer(
     if test is not None:
         check_task("test", test, target.n_features)
     rng = check_rng("rng", rng, purpose="transfer")
-    of_source = {
-        "temperature": given.source_temperature,
-        "weight_precision": given.source_weight_precision,
-        "readout_precision": given.source_readout_precision,
-    }
-    drawn: Dataset | Sequence[TwoLayerNetwork]
-    if isinstance(sources, (int, np.integer)):
-        S = check_count("sources", sources, 2)
-        source_chains = min(check_count("source_chains", source_chains), S)
-        source_thin = check_count("source_thin", source_thin)
-        drawn = sample_posterior(
-            source, width=width, activation=given.activation, chains=source_chains,
-            temperature=given.source_temperature, weight_precision=given.source_weight_precision,
-            readout_precision=given.source_readout_precision,
-            draws=-(-S // source_chains), warmup=warmup, thin=source_thin, weights=True, rng=rng,
-            progress=progress,
-        )  # fmt: skip
-    else:
-        S, drawn = None, sources
+    alone = given.of_source()
+    sample = partial(
+        sample_posterior, source, width=width, rng=rng, progress=progress, **options_of(alone)
+    )
+    S, drawn = take_sources(sources, sample, source_chains, source_thin, warmup)
     if isinstance(drawn, Sequence):
         W, v_s, Q_s = _of_networks(drawn, given, width, source.n_features)
         moved, independent = dict.fromkeys(HOW_MOVED, 0.0), len(drawn)
     else:
-        W, v_s, Q_s = (x[:S] for x in _quenched(drawn, source, given, width, of_source))
+        W, v_s, Q_s = (x[:S] for x in _quenched(drawn, source, alone, width))
         moved, independent = drawn.attrs, drawn.sizes["chain"]
     S = check_count("sources", len(W), 2)
 
@@ -157,21 +144,11 @@ def sample_transfer(
         row["Q_tt"] = given.readout_precision / width * np.einsum("sci,sci->sc", v, partner)
         return {name: x.reshape(-1, *x.shape[2:]) for name, x in row.items()}
 
-    if frozen:
-        records = {
-            name: x[:, None]
-            for name, x in record(State(np.zeros_like(centre), np.empty(0), np.empty(0))).items()
-        }
-        run = not_moved(records, moved)
-    else:
-        positions = rng.standard_normal((1, *centre.shape))
-        run = run_chains(
-            [around], "collapsed-hmc", positions, plan, rng, record, progress, "targets"
-        )
+    run = run_around(around, frozen, plan, rng, record, progress, moved)
     records = {name: x.reshape(S, copies, *x.shape[1:]) for name, x in run.records.items()}
     records["Q_s"] = Q_s
-    attributes = {"coupling": coupling, "coupling_scheme": given.coupling_scheme}
-    attributes |= {f"source_{name}": value for name, value in of_source.items()}
+    attributes: dict[str, Any] = {"coupling": coupling, "coupling_scheme": given.coupling_scheme}
+    attributes |= {f"source_{name}": getattr(alone, name) for name in OF_A_TASK}
     attributes["source_chains"] = independent
     if test is not None:
         attributes["test_labels"] = test.y
@@ -201,7 +178,7 @@ def _of_networks(
 
 
 def _quenched(
-    drawn: Dataset, source: Task, priors: Priors, width: int, of_source: dict[str, float]
+    drawn: Dataset, source: Task, priors: PriorsAtWidth, width: int
 ) -> tuple[Array, Array, Array]:
     """Hidden weights (S, N1, N0), mean readouts (S, N1) and Q_s (S,) of networks drawn.
 
@@ -213,16 +190,18 @@ def _quenched(
         raise TypeError(f"{rule}{type(drawn).__name__} without hidden_weights and order_parameter")
     if not {"chain", "draw"} <= set(drawn.dims):
         raise ValueError(f"{rule}a Dataset over {tuple(drawn.dims)}")
-    expected = {"width": width, "activation": priors.activation.name, "sampler": "collapsed-hmc"}
-    expected |= of_source
+    expected: dict[str, Any] = {
+        "width": width,
+        "activation": priors.activation.name,
+        "sampler": "collapsed-hmc",
+    }
+    expected |= {name: getattr(priors, name) for name in OF_A_TASK}
     found = {name: drawn.attrs.get(name) for name in expected}
     if found != expected:
         raise ValueError(f"{rule}{found}")
     W = drawn.hidden_weights.transpose("draw", "chain", ...).values
     W = W.reshape(-1, *W.shape[2:])
-    network = NetworkLikelihood(
-        source, priors.activation, width, of_source["temperature"], of_source["readout_precision"]
-    )
+    network = likelihood_of(source, priors, width)
     readouts = network.readouts(network.features(W)) if W.shape[2] == source.n_features else None
     Q_s = drawn.order_parameter.transpose("draw", "chain").values.ravel()
     if readouts is None or not np.allclose(readouts.order_parameter(), Q_s, rtol=1e-6):
