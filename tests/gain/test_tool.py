@@ -10,6 +10,7 @@ import pytest
 from tlnb.data.tables import LabelledData, class_tasks
 from tlnb.data.task import Task
 from tlnb.gain import transfer_gain
+from tlnb.theory.factors import Eigenbasis
 from tlnb.theory.transfer import TransferProblem
 
 N0 = 20
@@ -29,6 +30,21 @@ def linear_task(n, θ, seed, noise=0.0):
 SOURCE, TARGET, TEST = (linear_task(n, teacher(0), n) for n in (80, 20, 200))
 FEW = {"couplings": (0, 1, np.inf), "widths": (20, np.inf), "width": 40}
 FEW |= {"temperatures": (0.01, 0.1), "richness": (0.1, 1.0)}
+
+
+def test_large_sources_give_the_same_choice_without_a_decomposition(monkeypatch):
+    few = FEW | {"richness": (1.0,), "couplings": (0, 1)}
+    dense = transfer_gain(SOURCE, TARGET, TEST, **few)
+    monkeypatch.setattr("tlnb.theory.large.problem.DENSE_UP_TO", 79)
+    monkeypatch.setattr("tlnb.theory.one_task.kernel.Eigenbasis.of", _of_few)
+    large = transfer_gain(SOURCE, TARGET, TEST, **few)
+    assert large.chosen == dense.chosen
+    assert large.test_error == pytest.approx(dense.test_error, rel=2e-3)
+
+
+def _of_few(K, _of=Eigenbasis.of):
+    assert len(K) < 80, "the source's kernel is not decomposed"
+    return _of(K)
 
 
 def test_choices_are_those_of_leave_one_out():

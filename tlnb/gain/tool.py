@@ -20,7 +20,8 @@ from tlnb.gain.candidates import MEASURES, Candidates, Errors, Grid, alone, coup
 from tlnb.gain.training import DECAYS, train_beside
 from tlnb.gain.unit_law import UnitLaw
 from tlnb.gain.verdict import Comparison, Decision, Judged, decide, expected_gain, judge
-from tlnb.theory.transfer import THEORIES, TransferProblem
+from tlnb.theory.large.problem import DENSE_UP_TO, transfer_problem
+from tlnb.theory.transfer import THEORIES, Priors
 from tlnb.validation import (
     check_choice,
     check_count,
@@ -184,9 +185,9 @@ def transfer_gain(
     strengths = grid.couplings[grid.couplings > 0].tolist()
     n_points = len(grid.points())
     total = n_points * (len(strengths) * 2 + 1 + len(widths)) + 3 * train
-    with threadpool_limits(1), _bar(total, progress) as tick:
-        # Threads cost more than they give on matrices of the target's size.
-        problem = TransferProblem(sources[0], targets[0], **_no_numbers(priors))
+    threads = 1 if sources[0].n_examples <= DENSE_UP_TO else None  # a cost on small matrices
+    with threadpool_limits(threads), _bar(total, progress) as tick:
+        problem = transfer_problem(sources[0], targets[0], _own(priors))
         problems = [
             problem if c == 0 else problem.with_labels(s.y, t.y)
             for c, (s, t) in enumerate(zip(sources, targets, strict=True))
@@ -319,11 +320,10 @@ def _listed(
     return tasks
 
 
-def _no_numbers(priors: dict[str, Any]) -> dict[str, Any]:
-    allowed = ("activation", "weight_precision", "coupling_scheme")
+def _own(priors: dict[str, Any]) -> Priors:
     for name in priors:
-        check_choice("priors", name, allowed)
-    return priors
+        check_choice("priors", name, ("activation", "weight_precision", "coupling_scheme"))
+    return Priors(**priors)
 
 
 @contextmanager
