@@ -25,6 +25,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tlnb.chunking import chunks
 from tlnb.data.task import Task
 from tlnb.kernels import Activation, get_activation
 from tlnb.validation import (
@@ -85,9 +86,7 @@ class HiddenManifold:
         """x = φ(cᵀF/sqrt(D)), of shape (n, N0)."""
         c = self._latent(c)
         x = np.empty((len(c), self.n_features))
-        step = max(1, 2**22 // self.n_features)  # φ makes copies: of a part at a time
-        for start in range(0, len(c), step):
-            part = slice(start, start + step)
+        for part in chunks(len(c), self.n_features):  # φ makes copies: of a part at a time
             x[part] = self.nonlinearity(c[part] @ self.F / np.sqrt(self.latent_dim))
         return x
 

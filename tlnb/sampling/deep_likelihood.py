@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tlnb.chunking import chunks
 from tlnb.data.task import Task
 from tlnb.kernels import Activation
 from tlnb.sampling.likelihood import IN_CACHE, NetworkLikelihood, Readouts
@@ -93,9 +94,7 @@ class DeepLikelihood:
         """The collapsed log likelihood (C,) of ``weights`` (C, D) and its gradient (C, D)."""
         value, gradient = np.empty(len(weights)), np.empty(weights.shape)
         derivative = self.activation.derivative
-        size = max(1, IN_CACHE // (self.task.n_examples * max(self.widths)))
-        for start in range(0, len(weights), size):
-            part = slice(start, start + size)
+        for part in chunks(len(weights), self.task.n_examples * max(self.widths), IN_CACHE):
             W, by_W = self.layers(weights[part]), self.layers(gradient[part])
             preactivations, entering = self._forward(W, None)
             value[part], slope = self._by_features(entering[-1])

@@ -25,6 +25,7 @@ from scipy.linalg.blas import dsyrk, dtrsm
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from tlnb._renamed import renamed_names
+from tlnb.chunking import chunks
 from tlnb.data.task import Task
 from tlnb.kernels import Activation
 from tlnb.sampling.stand_ins import stand_in
@@ -141,8 +142,7 @@ class NetworkLikelihood:
 
     def _groups(self, chains: int) -> Iterator[slice]:
         """Chains taken together: few calls for small networks, arrays in cache for large ones."""
-        size = max(1, IN_CACHE // (self.task.n_examples * self.width))
-        return (slice(c, min(c + size, chains)) for c in range(0, chains, size))
+        return chunks(chains, self.task.n_examples * self.width, IN_CACHE)
 
     @property
     def wide(self) -> bool:
