@@ -87,7 +87,7 @@ def test_files_in_table_and_files_out(files, tmp_path, capsys):
         mine = content["opponents"][row["opponent"]]
         assert mine["test_error"] == pytest.approx(row["test_error"])
         assert mine["classification_error"] == pytest.approx(row["classification_error"])
-    candidates = pd.DataFrame(content["candidates"]).replace("inf", np.inf)
+    candidates = pd.DataFrame(content["candidates"]).apply(pd.to_numeric)
     pd.testing.assert_frame_equal(candidates.astype(gain.candidates.dtypes), gain.candidates)
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == [

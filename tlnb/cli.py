@@ -167,6 +167,7 @@ def _gain(arguments: argparse.Namespace) -> None:
     data = _data(arguments)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", DeprecationWarning)  # between libraries
         gain = transfer_gain(
             _one(data.source),
             _one(data.target),
