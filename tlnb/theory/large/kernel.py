@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.theory.factors import Eigenbasis
+from tlnb.theory.large.cluster import ClusterKernel
 from tlnb.theory.large.low_rank import LowRank
 from tlnb.theory.large.tiles import TiledKernel
 from tlnb.theory.large.traces import FEWEST, Moments, signs
 from tlnb.theory.one_task.kernel import NetworkKernel
 from tlnb.validation import check_count, check_positive, check_rng, check_seed
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Array = NDArray[np.float64]
 
@@ -44,6 +49,8 @@ class LargeOptions:
         Of landmarks and random vectors.
     progress : bool
         Show bars.
+    client : distributed.Client, optional
+        Of a Dask cluster whose workers hold the tiles.
 
     Examples
     --------
@@ -62,6 +69,7 @@ class LargeOptions:
     memory: float | None = None
     rng: int | np.random.Generator | None = 0
     progress: bool = False
+    client: Client | None = None
 
     def __post_init__(self) -> None:
         check_positive("tolerance", self.tolerance)
@@ -96,6 +104,9 @@ class LargeKernel(NetworkKernel):
     def tiles(self) -> TiledKernel:
         """K (P, P)."""
         o = self.options
+        if o.client is not None:
+            given = o.client, self.X, self.activation, self.variance
+            return ClusterKernel.on(*given, tile=o.tile, folder=o.folder)
         return TiledKernel.of(
             self.X,
             self.activation,

@@ -74,21 +74,14 @@ class TiledKernel:
         variance = check_positive("variance", variance)
         parts = list(chunks(len(X), 1, check_count("tile", tile)))
         pairs = [(i, j) for i in range(len(parts)) for j in range(i, len(parts))]
-        store = _Memory() if folder is None else _Folder(Path(folder))
         if folder is None:
             _check_memory(len(X), min(tile, len(X)), memory)
-        else:
-            store.claim(_identity(X, activation, variance, tile))
+        store = store_for(X, activation, variance, tile, folder)
+        tiles = {}
         for i, j in tqdm(pairs, desc="tiles of the kernel", disable=not progress, leave=False):
-            if (i, j) not in store:
-                products = (
-                    InnerProducts.of(X[parts[i]])
-                    if i == j
-                    else InnerProducts.between(X[parts[i]], X[parts[j]])
-                )
-                block = products.dual(activation, variance, variance, variance)
-                store.put((i, j), block.astype(np.float32))
-        return cls({pair: store.get(pair) for pair in pairs}, parts)
+            other = None if i == j else X[parts[j]]
+            tiles[i, j] = tile_of(X[parts[i]], other, activation, variance, store, (i, j))
+        return cls(tiles, parts)
 
     @property
     def size(self) -> int:
@@ -130,30 +123,40 @@ class TiledKernel:
             )
 
 
-class _Memory:
-    """Tiles in memory."""
+def tile_of(
+    X: Array,
+    Z: Array | None,
+    activation: Activation,
+    variance: float,
+    store: Folder | None,
+    pair: tuple[int, int],
+) -> Tile:
+    """The tile of inputs ``X`` with ``Z``, or with themselves, from the store if it is there."""
+    if store is None or pair not in store:
+        products = InnerProducts.of(X) if Z is None else InnerProducts.between(X, Z)
+        tile = products.dual(activation, variance, variance, variance).astype(np.float32)
+        if store is None:
+            return tile
+        store.put(pair, tile)
+    return store.get(pair)
 
-    def __init__(self) -> None:
-        self.tiles: dict[tuple[int, int], Tile] = {}
 
-    def claim(self, identity: dict) -> None:
-        """Nothing is kept from other runs."""
-
-    def __contains__(self, pair: tuple[int, int]) -> bool:
-        return pair in self.tiles
-
-    def put(self, pair: tuple[int, int], tile: Tile) -> None:
-        self.tiles[pair] = tile
-
-    def get(self, pair: tuple[int, int]) -> Tile:
-        return self.tiles[pair]
+def store_for(
+    X: Array, activation: Activation, variance: float, tile: int, folder: str | Path | None
+) -> Folder | None:
+    """The folder of this kernel's tiles, labelled as such, or None."""
+    if folder is None:
+        return None
+    store = Folder(Path(folder))
+    store.claim(_identity(X, activation, variance, tile))
+    return store
 
 
-class _Folder(_Memory):
+@dataclass(frozen=True)
+class Folder:
     """Tiles as files of a folder, each there whole or not at all."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def claim(self, identity: dict) -> None:
         """Say which kernel the folder is for, or raise if it is for another one."""
@@ -177,9 +180,11 @@ class _Folder(_Memory):
         return self._path(pair).exists()
 
     def put(self, pair: tuple[int, int], tile: Tile) -> None:
+        """Keep a tile."""
         _write_whole(self._path(pair), lambda file: np.save(file, tile))
 
     def get(self, pair: tuple[int, int]) -> Tile:
+        """A tile that was kept, mapped into memory."""
         return np.load(self._path(pair), mmap_mode="r")
 
 
