@@ -8,8 +8,9 @@ drifts, and kicks again; the drift either *rotates* position and velocity,
 which solves the prior's motion exactly and leaves only ∇L to be kicked, so that the step does not
 shrink with the dimension (Beskos et al. 2011), or goes straight, with ∇L - ξ as the kick (plain
 HMC). All chains move together. `langevin` is the unadjusted dynamics, whose stationary law is off
-by the order of its step. `build_kernel` makes either of them a function of state, step and random
-numbers; what is learned in warm-up (`tlnb.sampling.adaptation`) and chains at several temperatures
+by the order of its step. `init` makes a state of positions; `hmc` and `langevin` are kernels that
+remember nothing: from a state, a target, a step and random numbers to the next state. What is
+learned in warm-up (`tlnb.sampling.adaptation`) and chains at several temperatures
 (`tlnb.sampling.tempering`) stand elsewhere. Nothing here knows what is sampled.
 """
 
