@@ -540,7 +540,7 @@ MUTANTS = [
         "pull.T @ pull / width",
         "0.9 * pull.T @ pull / width",
         "theory/outputs/test_outputs_problem.py",
-        "",
+        "18_several_outputs",
     ),
     Mutant(
         "crossed part of the curvature in Q",
@@ -556,7 +556,7 @@ MUTANTS = [
         "variance = q * (test.k[:, None] - test.V_squared.T @ share)",
         "variance = q.mean() * (test.k[:, None] - test.V_squared.T @ share)",
         "theory/outputs/test_outputs_problem.py",
-        "",
+        "18_several_outputs",
     ),
     Mutant(
         "what several source outputs say of the target's",
@@ -564,7 +564,7 @@ MUTANTS = [
         "own -= np.einsum",
         "own += np.einsum",
         "theory/outputs/test_outputs_transfer.py",
-        "",
+        "18_several_outputs",
     ),
     Mutant(
         "curvature of the Franz-Parisi action of several outputs",
