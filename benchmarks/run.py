@@ -214,9 +214,16 @@ def command_rows() -> list[Row]:
     importing = min(fresh("from tlnb import TransferGPRegressor")[0] for _ in range(3))
     command = [sys.executable, "-m", "tlnb.cli", "gain", "--digits", "3,8|4,9", "3,8|5,9"]
     gain = seconds(lambda: subprocess.run(command, capture_output=True, check=True), 2)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [f"{folder}/{name}.npz" for name in ("source", "target")]
+        for file, task in zip(files, tasks(1000, 60, n_features=196), strict=True):
+            np.savez(file, X=task.X, y=task.y)
+        command = [*command[:4], "--source", files[0], "--target", files[1], "--width", "100"]
+        large = seconds(lambda: subprocess.run(command, capture_output=True, check=True), 1)
     return [
         Row("from tlnb import ...", "a limit", f"{importing:.2f} s", "2 s", importing / 2, 1),
         Row("tlnb gain --digits", "a limit", f"{gain:.2f} s", "8 s", gain / 8, 1),
+        Row("tlnb gain, P_s = 1000, P_t = 60", "a limit", f"{large:.2f} s", "20 s", large / 20, 1),
     ]
 
 
