@@ -363,9 +363,21 @@ SWEEPS = {
         left_out_point, {"number": range(80)}, seed=9, fixed={"which": "development"},
         dims={"expected": ["scale"]},
     ),
+    "left_out": Sweep(
+        left_out_point, {"number": range(pairs.N_PAIRS)}, seed=9, fixed={"which": "atlas"},
+        dims={"expected": ["scale"]},
+    ),
     "headline": Sweep(
         headline_point, {"question": range(2)}, seed=9,
         dims={name: ["strength"] for name in HEADLINES}
         | {name: ["trained_at", "start"] for name in ("trained_squared", "trained_wrong")},
+    ),
+    "sampled": Sweep(
+        sampled_point, {"number": SAMPLED_PAIRS}, seed=9, fixed=PLANS,
+        dims={name: ["strength"] for name in POINTS},
+    ),
+    "section": Sweep(
+        section_sampled_point, {"row": range(len(SECTION_ROWS))}, seed=9, fixed=SHORT,
+        dims={name: ["strength"] for name in POINTS},
     ),
 }  # fmt: skip
