@@ -180,11 +180,11 @@ def test_a_solution_at_another_Q_is_a_good_start(tiles, low_rank, dense):
     cold = new.preconditioner.solve(B)
     left, without = (np.linalg.norm(B - new.apply(each)) for each in (start, cold))
     assert left < 0.5 * without
-    # One step of refinement is exact where M is G.
+    # One step of refinement is exact, to float32, where M is G.
     whole = LowRank.of(X, ERF, 1.0, P)
     old, new = (Equation.of(tiles, whole, q, T) for q in (Q, 1.2 * Q))
     start = solve(old, B, 1e-2).refined(B, old, new)
-    assert np.linalg.norm(B - new.apply(start)) < 1e-4
+    assert np.linalg.norm(B - new.apply(start)) < 1e-3
 
 
 def test_the_solver_says_when_it_gives_up(tiles, low_rank):

@@ -1,1 +1,13 @@
 """Sources of real size: kernels as tiles, iterative solutions, traces with their errors."""
+
+from tlnb.theory.large.kernel import LargeOptions
+from tlnb.theory.large.problem import LargeTransferProblem, transfer_problem
+from tlnb.theory.large.source import SourceSaddle, source_saddle
+
+__all__ = [
+    "LargeOptions",
+    "LargeTransferProblem",
+    "SourceSaddle",
+    "source_saddle",
+    "transfer_problem",
+]

@@ -32,6 +32,7 @@ from tlnb.theory.transfer.kernels import CoupledKernels
 from tlnb.validation import check_rng
 
 Array = NDArray[np.float64]
+ADDED_UP = 0.25  # of the aim for m, whose error a prediction adds up over the target's examples
 CHECKED = 8  # target examples whose interpolation is compared with a solution
 
 
@@ -50,24 +51,24 @@ class Known(NamedTuple):
 
 
 class AtNode(NamedTuple):
-    """Blocks, their derivatives in ln Q, and the bound |R|²/T on what residuals leave of m, kk."""
+    """Blocks, their derivatives in ln Q, and the bounds |R|²/T on what residuals leave of m, kk."""
 
     value: Known
     slope: Known
-    bound: float
+    bounds: Array
 
 
 @dataclass(frozen=True, eq=False)
 class Interpolant:
     """Blocks at every coupling for one width.
 
-    ``error`` bounds that of entries of m and kk, which are themselves at most ``largest``.
+    ``errors`` (2,) bound those of entries of m and of kk, which are at most ``largest``.
     """
 
     saddle: SourceSaddle
     degree: int
     stacked: AtNode
-    error: float
+    errors: Array
     largest: float
 
     @classmethod
@@ -76,7 +77,6 @@ class Interpolant:
         saddle: SourceSaddle,
         degree: int,
         at_nodes: Sequence[AtNode],
-        error: float,
         largest: float,
     ) -> Interpolant:
         """From blocks at the nodes in their order."""
@@ -84,8 +84,8 @@ class Interpolant:
             Known(*(np.stack(parts) for parts in zip(*column, strict=True)))
             for column in ([n.value for n in at_nodes], [n.slope for n in at_nodes])
         )
-        bound = max(node.bound for node in at_nodes)
-        return cls(saddle, degree, AtNode(value, slope, bound), error + bound, largest)
+        bounds = np.max([node.bounds for node in at_nodes], axis=0)
+        return cls(saddle, degree, AtNode(value, slope, bounds), bounds, largest)
 
     def at(self, covariances: WeightCovariances) -> tuple[Known, Known]:
         """Blocks and their derivatives in ln Q."""
@@ -135,14 +135,14 @@ class Solver:
                 solved[share] = self._remembered(share)
             columns = [list(column) for column in zip(*self._in_order(solved, degree), strict=True)]
             found = [
-                Interpolant.of(saddle, degree, column, 0.0, self.size / saddle.Q)
+                Interpolant.of(saddle, degree, column, self.size / saddle.Q)
                 for saddle, column in zip(self.saddles, columns, strict=True)
             ]
             errors = [self._error(each, worst, picked) for each in found]
             allowed = [self._allowed(saddle) for saddle in self.saddles]
             if all(error <= most for error, most in zip(errors, allowed, strict=True)):
                 return [
-                    replace(each, error=each.error + error)
+                    replace(each, errors=each.errors + error)
                     for each, error in zip(found, errors, strict=True)
                 ]
             if degree >= 32:
@@ -190,15 +190,14 @@ class Solver:
         products = InnerProducts.between(self.source.X, X)
         return products.dual(self.source.activation, c.c_s, c.c_st, c.c_t)
 
-    def _solve(self, B: Array, earlier: Solution | None, k: int) -> Solution:
-        """At the k-th width, from the solution at the width before."""
+    def _solve(self, B: Array, earlier: Solution | None, k: int, share: float) -> Solution:
+        """At the k-th width, from that at the width before, to a share of the error aimed at."""
         saddle = self.saddles[k]
         equation = saddle.equation
         start = None
         if earlier is not None:
             start = earlier.refined(B, self.saddles[k - 1].equation, equation)
-        # Few iterations more leave the bound, which a small target adds up, well below.
-        allowed = 0.25 * equation.temperature * self._allowed(saddle)
+        allowed = share * equation.temperature * self._allowed(saddle)
         return solve(equation, B, np.sqrt(allowed), start=start)
 
     def _at(self, share: float) -> list[AtNode]:
@@ -210,7 +209,7 @@ class Solver:
         for part in chunks(P_t, 1, columns):
             earlier = None
             for k in range(len(self.saddles)):
-                earlier = self._solve(B[:, part], earlier, k)
+                earlier = self._solve(B[:, part], earlier, k, ADDED_UP)
                 if part.start == 0:
                     target.append(earlier)
                 else:
@@ -218,11 +217,12 @@ class Solver:
         n = len(self.X_test)
         tests = [(np.empty((n, P_t)), np.empty(n), np.empty(n)) for _ in self.saddles]
         slopes = [(np.empty((n, P_t)), np.empty(n), np.empty(n)) for _ in self.saddles]
-        bounds = [_bound(each, s) for each, s in zip(target, self.saddles, strict=True)]
+        bounds = np.zeros((len(target), 2))
+        bounds[:, 0] = [_bound(each, s) for each, s in zip(target, self.saddles, strict=True)]
         for part in chunks(n, 1, columns):
             B0, earlier = self._kernel(self.X_test[part], share), None
             for k, saddle in enumerate(self.saddles):
-                earlier, T = self._solve(B0, earlier, k), saddle.equation.temperature
+                earlier, T = self._solve(B0, earlier, k, 1.0), saddle.equation.temperature
                 X, of_target = earlier.X, target[k]
                 known = X.T @ B + earlier.residual.T @ of_target.X
                 kk, ku = earlier.diagonal(B0), _with_labels(earlier, B0, saddle)
@@ -231,7 +231,7 @@ class Solver:
                 twice = X.T @ of_target.X, np.einsum("ij,ij->j", X, X), X.T @ saddle.alpha
                 for into, value, square in zip(slopes[k], (known, kk, ku), twice, strict=True):
                     into[part] = T * square - value
-                bounds[k] = max(bounds[k], _bound(earlier, saddle))
+                bounds[k, 1] = max(bounds[k, 1], _bound(earlier, saddle))
         result = []
         for k, (saddle, of_target) in enumerate(zip(self.saddles, target, strict=True)):
             T, X = saddle.equation.temperature, of_target.X
@@ -251,7 +251,7 @@ class Solver:
         off = np.abs(value.m[np.ix_(picked, picked)] - found.form(B)).max()
         of_labels = np.abs(value.u[picked] - _with_labels(found, B, saddle)).max()
         of_labels *= self.size / saddle.Q / np.abs(value.u).max(initial=1e-300)
-        return float(max(off - interpolant.stacked.bound, of_labels))
+        return float(max(off - interpolant.stacked.bounds[0], of_labels))
 
     def _remembered(self, share: float) -> list[AtNode]:
         """Blocks at one node, from the folder if they are there."""
@@ -265,7 +265,7 @@ class Solver:
                     AtNode(
                         Known(*(file[f"{k}_value_{name}"] for name in Known._fields)),
                         Known(*(file[f"{k}_slope_{name}"] for name in Known._fields)),
-                        float(file[f"{k}_bound"]),
+                        file[f"{k}_bounds"],
                     )
                     for k in range(len(self.saddles))
                 ]
@@ -275,7 +275,7 @@ class Solver:
             for name in Known._fields:
                 arrays[f"{k}_value_{name}"] = getattr(node.value, name)
                 arrays[f"{k}_slope_{name}"] = getattr(node.slope, name)
-            arrays[f"{k}_bound"] = np.array(node.bound)
+            arrays[f"{k}_bounds"] = node.bounds
         beside = path.with_suffix(".part.npz")
         np.savez(beside, **arrays)  # type: ignore[arg-type]
         beside.replace(path)

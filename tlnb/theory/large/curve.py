@@ -92,7 +92,7 @@ class LargePoints:
         row = self._row(saddle, blocks, value, kernels)
         relative = interpolant.saddle.error / blocks.Q_s
         moved = value.plus(slope, relative), blocks.Q_s * (1 + relative)
-        bounded = _at_most(value, interpolant.error, interpolant.largest), blocks.Q_s
+        bounded = _at_most(value, interpolant.errors, interpolant.largest), blocks.Q_s
         errors = dict.fromkeys(row, 0.0)
         for known, Q_s in (moved, bounded):
             other = blocks._replace(m=known.m, u=known.u, Q_s=Q_s)
@@ -123,12 +123,12 @@ class LargePoints:
         return row | {name: float(getattr(outcome, name).mean()) for name in AVERAGES}
 
 
-def _at_most(value: Known, error: float, largest: float) -> Known:
-    """The blocks with the bound of what they lack."""
+def _at_most(value: Known, errors: Array, largest: float) -> Known:
+    """The blocks with the bounds of what they lack."""
     m = value.m.copy()
-    m.flat[:: len(m) + 1] += error
-    share = 1 + error / largest
-    return value._replace(m=m, kk=value.kk + error, u=share * value.u, ku=share * value.ku)
+    m.flat[:: len(m) + 1] += errors[0]
+    u, ku = (1 + error / largest for error in errors)
+    return value._replace(m=m, kk=value.kk + errors[1], u=u * value.u, ku=ku * value.ku)
 
 
 @dataclass(frozen=True, eq=False)

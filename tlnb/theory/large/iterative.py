@@ -77,7 +77,7 @@ class Solution(NamedTuple):
         """A start for the same ``B`` at another Q or T: one step of refinement, no product."""
         T, share = new.temperature, new.Q / old.Q
         missing = B - T * self.X - share * (B - self.residual - old.temperature * self.X)
-        return self.X + new.preconditioner.solve(missing)
+        return self.X + new.preconditioner.precondition(missing)
 
 
 def solve(
@@ -109,13 +109,15 @@ def solve(
     """
     if not np.isfinite(B.sum()):
         raise ValueError("right-hand sides must be finite, got NaN or infinite values")
+    if not B.any():
+        return Solution(np.zeros_like(B), np.zeros_like(B), 0)
     M = equation.preconditioner
     allowed = np.broadcast_to(np.asarray(allowed, dtype=float), B.shape[1:])
-    X = M.solve(B) if start is None else start.copy()
+    X = M.precondition(B) if start is None else start.copy()
     residual = B - equation.apply(X)
     left = np.flatnonzero(_norms(residual) > allowed)
     R = residual[:, left]
-    Z = M.solve(R)
+    Z = M.precondition(R)
     D = Z.copy()
     rz = np.einsum("ij,ij->j", R, Z)
     iterations = 0
@@ -136,7 +138,7 @@ def solve(
         residual[:, left[~stays]] = R[:, ~stays]
         if not stays.all():
             left, R, D, rz = left[stays], R[:, stays], D[:, stays], rz[stays]
-        Z = M.solve(R)
+        Z = M.precondition(R)
         new = np.einsum("ij,ij->j", R, Z)
         D *= new / rz
         D += Z

@@ -34,7 +34,7 @@ class LargeOptions:
         Largest relative error of Q_s and of a test error; what is above is refused. Solver and
         interpolation aim at a fifth of it.
     n_landmarks : int, optional
-        Of the low rank; by default a quarter of the examples, at most 1500.
+        Of the low rank; by default a quarter of the examples, at most 2000.
     n_probes, most_probes : int
         Random vectors for traces: to begin with, and the most that may be taken if Q_s asks.
     tile : int
@@ -54,7 +54,7 @@ class LargeOptions:
 
     Examples
     --------
-    >>> from tlnb.theory.large.kernel import LargeOptions
+    >>> from tlnb.theory.large import LargeOptions
     >>> LargeOptions(tolerance=1e-3, n_landmarks=500, folder="tiles").n_probes
     32
     """
@@ -121,7 +121,7 @@ class LargeKernel(NetworkKernel):
     def low_rank(self) -> LowRank:
         """K by some of its columns."""
         P = len(self.X)
-        n = self.options.n_landmarks or min(1500, max(min(P, 100), P // 4))
+        n = self.options.n_landmarks or min(2000, max(min(P, 100), P // 4))
         return LowRank.of(self.X, self.activation, self.variance, n, self._seed)
 
     @cached_property

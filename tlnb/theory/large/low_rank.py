@@ -13,6 +13,7 @@ parameter of real images by a third. Source: Williams and Seeger, NIPS 13 (2001)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,6 +72,11 @@ class LowRank:
         vectors = root @ (V[:, kept] / np.sqrt(s[kept]))
         return cls(vectors, s[kept], max(float(lacking.mean()), 0.0))
 
+    @cached_property
+    def rounded(self) -> NDArray[np.float32]:
+        """U in float32."""
+        return self.vectors.astype(np.float32)
+
     def shifted(self, Q: float, temperature: float) -> ShiftedLowRank:
         """The factor of M(Q, T)."""
         Q, temperature = check_positive("Q", Q), check_positive("temperature", temperature)
@@ -98,6 +104,15 @@ class ShiftedLowRank:
     def solve(self, B: Array) -> Array:
         """M⁻¹B for B of shape (P,) or (P, n)."""
         return self._scaled(B, 1 / self.base, -self.removed)
+
+    def precondition(self, B: Array) -> Array:
+        """M⁻¹B for B of shape (P, n) with the low rank in float32: a guess, twice as fast."""
+        U = self.kernel.rounded
+        seen = U.T @ B.astype(np.float32)
+        seen *= self.removed.astype(np.float32)[:, None]
+        result = B / self.base
+        result -= U @ seen
+        return result
 
     def half(self, B: Array) -> Array:
         """M^(-1/2) B."""

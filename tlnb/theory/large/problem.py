@@ -62,7 +62,7 @@ class LargeTransferProblem(TransferProblem):
     --------
     >>> import numpy as np
     >>> from tlnb import Task
-    >>> from tlnb.theory.large.problem import LargeTransferProblem
+    >>> from tlnb.theory.large import LargeTransferProblem
     >>> X = np.random.default_rng(0).standard_normal((150, 10))
     >>> source, target = Task(X[:140], X[:140, 0]), Task(X[140:], X[140:, 0])
     >>> problem = LargeTransferProblem(source, target, temperature=0.1)

@@ -128,7 +128,7 @@ def coupling_sweep(
         How the source's kernel is dealt with; "auto" takes the iterative solver above 12,000
         source examples. It adds an error to every number, as ``Q_s_error``, ``test_error_error``
         and so on, and raises ConvergenceError where one is above its tolerance.
-    options : tlnb.theory.large.kernel.LargeOptions, optional
+    options : tlnb.theory.large.LargeOptions, optional
         For the iterative solver: tolerance, landmarks, a folder to continue from, progress.
     **priors
         As in `solve`: activation, temperature, precisions, coupling_scheme; see
