@@ -6,13 +6,14 @@ Sizes are numbers of source examples; each runs in a process of its own, so that
 is its own. FOLDER holds a pair of MNIST files (IDX, plain or gzip), averaged to 14 × 14; where more
 images are asked for than it holds, the others are the same ones moved by a pixel. Without it inputs
 are Gaussian with a spectrum that falls like that of images. Printed are seconds by the clock and of
-all cores, the peak of memory, and the slopes of both in the size.
+all cores, the peak of memory, and the slopes of all in the size; `--store` writes large.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from tlnb.theory.large.kernel import LargeOptions
 from tlnb.theory.large.problem import LargeTransferProblem
 from tlnb.theory.transfer import TransferProblem
 
+TABLE = Path(__file__).with_name("large.md")
 COUPLINGS = np.geomspace(0.03, 300, 9).tolist()
 
 
@@ -126,6 +128,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for tiles and solved couplings")
     parser.add_argument("--dense", type=int, default=0, help="compare up to this size")
     parser.add_argument("--progress", action="store_true")
+    parser.add_argument("--store", action="store_true", help="write the table to large.md")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -134,7 +137,9 @@ def main() -> None:
     rows = []
     for size in arguments.sizes:
         options = {
-            k: v for k, v in vars(arguments).items() if k not in ("sizes", "one", "progress")
+            k: v
+            for k, v in vars(arguments).items()
+            if k not in ("sizes", "one", "store", "progress")
         }
         given = [f"--{name}={value}" for name, value in options.items() if value is not None]
         given += ["--progress"] * arguments.progress
@@ -142,11 +147,47 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(done.stdout))
         print("\n".join(f"{name:22s} {value:.4g}" for name, value in rows[-1].items()), "\n")
+    slopes = []
     for first, second in pairwise(rows):
         ratio = np.log(second["P_s"] / first["P_s"])
-        for name in ("core seconds", "memory / GB"):
+        for name in ("seconds", "core seconds", "memory / GB"):
             slope = np.log(second[name] / first[name]) / ratio
-            print(f"{name}: {first['P_s']:.0f} to {second['P_s']:.0f}, slope {slope:.2f}")
+            slopes.append(f"{name}, {first['P_s']:.0f} to {second['P_s']:.0f}: slope {slope:.2f}")
+    print("\n".join(slopes))
+    if arguments.store:
+        TABLE.write_text(table(rows, slopes, arguments), encoding="utf8")
+
+
+def table(rows: list[dict[str, float]], slopes: list[str], arguments: argparse.Namespace) -> str:
+    """The rows as a page, a column for each size."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [
+        f"| {name} | "
+        + " | ".join(f"{row[name]:.4g}" if name in row else "" for row in rows)
+        + " |"
+        for name in names
+    ]
+    inputs = (
+        "images of MNIST, moved by a pixel where they are too few"
+        if arguments.images
+        else ("Gaussian inputs with a falling spectrum")
+    )
+    return "\n".join(
+        [
+            "# Sources of real size",
+            "",
+            f"{arguments.target} target and {arguments.test} test examples, {arguments.couplings} "
+            f"couplings, {arguments.widths} widths; {inputs}; {os.cpu_count()} cores. Made by "
+            f"`python benchmarks/large.py {' '.join(map(str, arguments.sizes))} --store`.",
+            "",
+            lines[0],
+            "|" + " --- |" * (len(rows) + 1),
+            *lines[1:],
+            "",
+            *(f"- {slope}" for slope in slopes),
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -104,6 +104,13 @@ def test_too_little_memory_is_said_before_any_work():
         TiledKernel.of(X, ERF, 1.0, memory=1e5)
 
 
+def test_memory_beside_the_tiles_counts(monkeypatch):
+    monkeypatch.setattr("tlnb.theory.large.kernel.available", lambda: 3e7)
+    assert large(columns=16).tiles.size == P
+    with pytest.raises(MemoryError, match="fewer examples"):
+        _ = large(columns=2000).tiles
+
+
 def test_float32_is_refused_where_it_is_too_coarse(tiles):
     with pytest.raises(ValueError, match="temperature must exceed"):
         tiles.check_resolution(1.0, 1e-7)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tlnb.theory.factors import Eigenbasis
 from tlnb.theory.large.cluster import ClusterKernel
 from tlnb.theory.large.low_rank import LowRank
-from tlnb.theory.large.tiles import TiledKernel
+from tlnb.theory.large.tiles import TiledKernel, available
 from tlnb.theory.large.traces import FEWEST, Moments, signs
 from tlnb.theory.one_task.kernel import NetworkKernel
 from tlnb.validation import check_count, check_positive, check_rng, check_seed
@@ -107,22 +107,32 @@ class LargeKernel(NetworkKernel):
         if o.client is not None:
             given = o.client, self.X, self.activation, self.variance
             return ClusterKernel.on(*given, tile=o.tile, folder=o.folder)
+        memory = o.memory
+        if memory is None:
+            # The low rank in both precisions, and the vectors of the solver.
+            beside = len(self.X) * (20 * self.n_landmarks + 8 * 9 * o.columns)
+            memory = max(available() - beside, 1.0)
         return TiledKernel.of(
             self.X,
             self.activation,
             self.variance,
             tile=o.tile,
             folder=o.folder,
-            memory=o.memory,
+            memory=memory,
             progress=o.progress,
         )
 
     @cached_property
     def low_rank(self) -> LowRank:
         """K by some of its columns."""
+        given = self.X, self.activation, self.variance
+        return LowRank.of(*given, self.n_landmarks, self._seed)
+
+    @property
+    def n_landmarks(self) -> int:
+        """Columns that the low rank is made of."""
         P = len(self.X)
-        n = self.options.n_landmarks or min(2000, max(min(P, 100), P // 4))
-        return LowRank.of(self.X, self.activation, self.variance, n, self._seed)
+        return self.options.n_landmarks or min(2000, max(min(P, 100), P // 4))
 
     @cached_property
     def moments(self) -> Moments:

@@ -209,7 +209,7 @@ def _identity(X: Array, activation: Activation, variance: float, tile: int) -> d
 
 def _check_memory(n: int, tile: int, memory: float | None) -> None:
     needed = 2 * n * (n + tile) + 4 * 8 * tile**2
-    allowed = _available() if memory is None else check_positive("memory", memory)
+    allowed = available() if memory is None else check_positive("memory", memory)
     if needed > allowed:
         raise MemoryError(
             f"the kernel of {n} examples takes {needed / 1e9:.2g} GB as float32 tiles and "
@@ -217,7 +217,7 @@ def _check_memory(n: int, tile: int, memory: float | None) -> None:
         )
 
 
-def _available() -> float:
+def available() -> float:
     """Bytes of memory that are left, as far as the system says."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf8").splitlines()
