@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
+from tlnb.data.images import digits, transfer_tasks
 from tlnb.data.task import Task
 from tlnb.errors import ConvergenceError
 from tlnb.gain.candidates import COLUMNS, Candidates, Errors, Grid, alone, coupled
@@ -133,3 +137,26 @@ def test_best_is_of_least_left_out_error_whatever_the_test_says():
     assert rows.best() == 1
     assert rows.where(np.array([True, False, True])).best() == 0
     np.testing.assert_array_equal(rows.averages().on_test_test_error, [9, 9, 0])
+
+
+def test_leave_one_out_chooses_on_digits_where_the_evidence_does_not():
+    # the table of chapter 09 on images that come with scikit-learn: choices, regrets and ranks
+    low = "0,1,2,3,4|5,6,7,8,9"
+    sizes = {"n_source": 200, "n_target": 40, "n_test": 200}
+    source, target, _, test = transfer_tasks(digits(), low, low, **sizes)
+    problem = TransferProblem(source, target)
+    rows = []
+    for T, precision in product((0.001, 0.01, 0.1), (1, 10, 100, 1000)):
+        mine = problem.with_priors(temperature=T, readout_precision=precision)
+        for coupling in (0, 0.3, 1, 3, 10, 100, np.inf):
+            solution = mine.solve(width=100, coupling=coupling)
+            left_out = solution.leave_one_out().test_error.mean()
+            error = solution.predict(test.X, test.y).test_error.mean()
+            rows.append((coupling, precision, left_out, -solution.log_evidence, error))
+    coupling, precision, left_out, evidence, error = np.array(rows).T
+    chosen, mistaken = left_out.argmin(), evidence.argmin()
+    assert coupling[chosen] > 0 and precision[chosen] == 1000
+    assert (coupling[mistaken], precision[mistaken]) == (0, 1)
+    assert error[chosen] < 1.05 * error.min() and error[mistaken] > 1.5 * error.min()
+    assert error[chosen] < 0.8 * error[coupling == 0].min()
+    assert spearmanr(left_out, error)[0] > 0.8 and spearmanr(evidence, error)[0] < 0
