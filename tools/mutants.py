@@ -113,8 +113,8 @@ MUTANTS = [
     Mutant(
         "the source's part of the mean",
         TRANSFER + "predictor.py",
-        "mean = x * (self.y_s",
-        "mean = 0.9 * x * (self.y_s",
+        "mean = x * from_labels",
+        "mean = 0.9 * x * from_labels",
         "theory/transfer/test_transfer_problem.py",
         "05_franz_parisi_action",
     ),
@@ -137,8 +137,8 @@ MUTANTS = [
     Mutant(
         "what the source explains of an example that was left out",
         TRANSFER + "predictor.py",
-        'spread -= x**2 * np.einsum("ij,ij->j", known, known)',
-        'spread += x**2 * np.einsum("ij,ij->j", known, known)',
+        "spread -= x**2 * self._known(W)",
+        "spread += x**2 * self._known(W)",
         "theory/test_leave_one_out.py",
         "06_order_parameters",
     ),
