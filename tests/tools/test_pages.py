@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import front_matter
-import lean_pages
 import pytest
+
+front_matter = pytest.importorskip(
+    "front_matter", exc_type=ImportError, reason="needs the extra book"
+)
+lean_pages = pytest.importorskip("lean_pages", exc_type=ImportError, reason="needs the extra book")
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = [path.stem[:2] for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))]

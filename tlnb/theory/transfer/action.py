@@ -87,7 +87,8 @@ class _Rooted(NamedTuple):
 
 def delta(D: float, Q_tt: float, blocks: KernelBlocks) -> Array:
     """Δ = T + D K_t + Q_tt (K_t - K_tt), of shape (P_t, P_t)."""
-    matrix = (D + Q_tt) * blocks.K_t - Q_tt * blocks.K_tt
+    matrix = (D + Q_tt) * blocks.K_t
+    matrix -= Q_tt * blocks.K_tt
     matrix.flat[:: len(matrix) + 1] += blocks.temperature
     return matrix
 
