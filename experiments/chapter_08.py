@@ -364,6 +364,13 @@ SWEEPS = {
         knob_law, {"draw": [0, 1], "spot": SPOTS}, seed=8, fixed={"effort": EFFORT},
         dims={n: ["coupling"] for n in ("test_error", "test_error_mcse", "Q_s", "Q_st")},
     ),
+    "controls": Sweep(
+        control_sampled, {"kind": CONTROLS, "draw": [0]}, seed=8,
+        fixed={"couplings": [0.0, 1.0, 10.0, np.inf], "plans": LONG},
+    ),
+    "matched": Sweep(
+        matched_sampled, {"coupling": [1.0, 10.0], "draw": [0, 1]}, seed=8, fixed={"plans": PLANS}
+    ),
     "candidates": Sweep(
         candidates, {"source": list(SOURCES), "draw": range(6)}, seed=8,
         fixed=GRID | {"couplings": COUPLINGS},
@@ -372,5 +379,13 @@ SWEEPS = {
     "alone": Sweep(
         alone_errors, {"draw": range(6)}, seed=8, fixed=ALONE,
         dims={n: ["temperature", "richness", "precision", "width"] for n in ("error", "left_out")},
+    ),
+    "rival": Sweep(
+        rival_sampled, {"draw": [0, 1]}, seed=8, fixed={"point": RIVAL, "plans": PLANS}
+    ),
+    "spots": Sweep(
+        spot_sampled,
+        {"source": ["the same", "another"], "richness": DIAGRAM["richness"], "draw": [0]},
+        seed=8, fixed={"couplings": DIAGRAM["coupling"], "plans": LONG},
     ),
 }  # fmt: skip
