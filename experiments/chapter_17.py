@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.chapter_07 import digit_tasks
+from experiments.chapter_07 import digit_tasks, shared_teacher, statistics
 from experiments.sweep import Sweep
 from tlnb import Task
-from tlnb.data.images import read_mnist, transfer_tasks
-from tlnb.sampling import sample_posterior
+from tlnb.data.images import digits, read_mnist, transfer_tasks
+from tlnb.kernels import get_activation, kernel
+from tlnb.sampling import sample_posterior, sample_transfer
+from tlnb.sampling.adaptation import StepSize
 from tlnb.sampling.diagnostics import chain_statistics
+from tlnb.sampling.hmc import hmc, init
 from tlnb.theory import one_task, transfer, unit_law
 
 HALVES, PARITY = "0,1,2,3,4|5,6,7,8,9", "0,2,4,6,8|1,3,5,7,9"
 CASES = {
     "rich": {"source": HALVES, "readout_precision": 100.0},
-    "lazy": {"source": HALVES, "readout_precision": 1.0},
     "unrelated": {"source": PARITY, "readout_precision": 100.0},
 }
 IMAGES = {"width": 100, "temperature": 0.01}
@@ -69,13 +71,24 @@ def chains(drawn: xr.Dataset, test: Task) -> dict[str, float]:
 
 
 def sampled_images(case: str, seed: int) -> xr.Dataset:
-    """Networks of the source's task, tested on the target's images."""
-    source, _, test = image_tasks(case)
+    """Networks of the source's task, tested on the target's images, and targets around them.
+
+    The source's chains are long enough for R-hat; four draws of each are quenched sources.
+    """
+    source, target, test = image_tasks(case)
     rng, precision = np.random.default_rng(seed), CASES[case]["readout_precision"]
     given = dict(**IMAGES, readout_precision=precision, rng=rng, progress=False)
-    plan = dict(chains=8, warmup=150, draws=60, thin=3)
+    plan = dict(chains=6, warmup=150, draws=84, thin=4)
     drawn = sample_posterior(source, test=test, weights=True, **plan, **given)
-    return xr.Dataset({f"source_{name}": x for name, x in chains(drawn, test).items()})
+    found = {f"source_{name}": x for name, x in chains(drawn, test).items()}
+    quenched = drawn.isel(draw=slice(20, None, 21))
+    targets = dict(sources=quenched, test=test, chains=2, warmup=30, draws=16, thin=3)
+    points = [
+        statistics(sample_transfer(source, target, coupling=coupling, **targets, **given))
+        for coupling in COUPLINGS
+    ]
+    found |= {name: ("coupling", [point[name] for point in points]) for name in points[0]}
+    return xr.Dataset(found, coords={"coupling": COUPLINGS})
 
 
 def sampled_widths(activation: str, width: int, seed: int) -> dict[str, float]:
@@ -102,12 +115,37 @@ def both(train: Task, test: Task, effort: dict, seed: int, **given: Any) -> dict
     return found
 
 
-def law_images(case: str, seed: int) -> dict[str, float]:
-    """Both theories on the tasks of `sampled_images`."""
-    source, _, test = image_tasks(case)
-    effort = {"particles": 2000, "warmup": 100, "draws": 20, "tolerance": 0.05}
-    precision = CASES[case]["readout_precision"]
-    return both(source, test, effort, seed, readout_precision=precision, **IMAGES)
+def law_curve(
+    source: Task, target: Task, test: Task, width: int, effort: dict, seed: int, **given: Any
+) -> tuple[unit_law.TransferLawProblem, xr.Dataset]:
+    """Both theories over the couplings; the law's with Monte Carlo errors."""
+    problem = unit_law.TransferLawProblem(source, target, rng=seed, **effort, **given)
+    law = problem.sweep(test, widths=[width], couplings=COUPLINGS)
+    scalar = transfer.coupling_sweep(
+        source, target, test, widths=[width], couplings=COUPLINGS, **given
+    )
+    found = {f"scalar_{name}": scalar[name] for name in NAMES}
+    for name in NAMES:
+        found |= {name: law[name], f"{name}_mcse": law[f"{name}_mcse"]}
+    return problem, xr.Dataset(found).isel(width=0, drop=True)
+
+
+def law_images(case: str, seed: int) -> xr.Dataset:
+    """Both theories on the tasks of `sampled_images`: the source's as ``source_*``."""
+    source, target, test = image_tasks(case)
+    width, given = IMAGES["width"], {"temperature": IMAGES["temperature"]}
+    given["readout_precision"] = CASES[case]["readout_precision"]
+    effort = {"particles": 2000, "warmup": 80, "draws": 24, "tolerance": 0.05}
+    problem, found = law_curve(source, target, test, width, effort, seed, **given)
+    scalar = one_task.solve(source, width=width, **given)
+    outcome = scalar.predict(test.X, test.y)
+    found["source_scalar_Q"] = scalar.Q
+    found["source_scalar_test_error"] = outcome.test_error.mean()
+    law = problem.source_law(float(width))
+    error = law.averages(test)["test_error"]
+    found["source_Q"], found["source_Q_mcse"] = law.Q, law.errors["Q"]
+    found["source_test_error"], found["source_test_error_mcse"] = error.value, error.mcse
+    return found
 
 
 def law_widths(activation: str, width: int, seed: int) -> dict[str, float]:
@@ -119,24 +157,112 @@ def law_widths(activation: str, width: int, seed: int) -> dict[str, float]:
 
 def law_digits(width: int, seed: int) -> xr.Dataset:
     """Both theories on the digits of chapter 07, over the couplings."""
-    source, target, test = digit_tasks(0)
-    given = {"temperature": 0.01}
-    law = unit_law.TransferLawProblem(
-        source, target, particles=3000, warmup=90, draws=16, tolerance=0.1, rng=seed, **given
-    ).sweep(test, widths=[width], couplings=COUPLINGS)
-    scalar = transfer.coupling_sweep(
-        source, target, test, widths=[width], couplings=COUPLINGS, **given
+    effort = {"particles": 2000, "warmup": 80, "draws": 24, "tolerance": 0.1}
+    return law_curve(*digit_tasks(0), width, effort, seed, temperature=0.01)[1]
+
+
+def own_variance(
+    train: Task, test: Task, width: int, temperature: float, own: bool, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Q, test error and squared bias of particles whose q is their own, or the mean of all.
+
+    With q(w) = σᵀΓσ/N1 of its own a unit has the law N(w) (1 + q)^(-1/2) exp(Q m²/(2 N1)),
+    Q = 1/(1 + q). Erf units, precisions of one; for comparison only, not fast.
+    """
+    erf, X = get_activation("erf"), train.X / np.sqrt(train.n_features)
+    y, one = train.y, np.eye(train.n_examples)
+    scalar = one_task.solve(train, width=width, temperature=temperature)
+    K = scalar.Q * kernel(train.X, activation="erf")
+    t = np.linalg.solve(temperature * one + K, y)
+    Gamma = np.linalg.inv(temperature * one + K)
+    position, mean_Q, step = rng.standard_normal((1500, train.n_features)), 0.5, 0.3
+    pulled, spread = 0.5 * K, 0.5 * K
+
+    def tilt(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        h = position @ X.T
+        sigma = erf(h)
+        m, turned = sigma @ t, sigma @ Gamma
+        slope = (m[:, None] * t) * (mean_Q / width)
+        if not own:
+            return mean_Q * m**2 / (2 * width), (slope * erf.derivative(h)) @ X
+        Q = 1 / (1 + np.einsum("mp,mp->m", turned, sigma) / width)
+        slope = (
+            slope * (Q / mean_Q)[:, None] - turned * ((Q + (Q * m) ** 2 / width) / width)[:, None]
+        )
+        return 0.5 * np.log(Q) + Q * m**2 / (2 * width), (slope * erf.derivative(h)) @ X
+
+    size, sums = StepSize(step, np.pi / 2), []
+    for k in range(240):
+        angle = rng.uniform(0.5, 1.0) * np.pi / 2
+        state, info = hmc(init(position, tilt), tilt, rng, step=step, angle=angle)
+        position = state.position
+        if k < 60:
+            size.update(float(info.acceptance.mean()))
+            step = size.current
+        sigma = erf(position @ X.T)
+        q = np.einsum("mp,mp->m", sigma @ Gamma, sigma) / width
+        Q = 1 / (1 + (q if own else np.full_like(q, q.mean())))
+        n, M = Q * (sigma @ t), len(sigma)
+        gain = (20 + k) ** -0.5
+        pulled = pulled + gain * ((sigma * Q[:, None]).T @ sigma / M - pulled)
+        spread = spread + gain * ((sigma * (n**2 / width)[:, None]).T @ sigma / M - spread)
+        t = np.linalg.solve(temperature * one + pulled, y)
+        Gamma, mean_Q = np.linalg.inv(temperature * one + pulled + spread), float(Q.mean())
+        if k >= 160:
+            new = erf(position @ (test.X / np.sqrt(test.n_features)).T)
+            V = Q + n**2 / width
+            weighed = sigma * V[:, None]
+            rows = V.mean(), n @ new / M, weighed.T @ new / M, V @ new**2 / M, weighed.T @ sigma / M
+            sums.append(rows)
+    V, mean, cross, variance, Sigma = (np.mean(x, axis=0) for x in zip(*sums, strict=True))
+    variance = variance - np.einsum(
+        "pn,pn->n", cross, np.linalg.solve(temperature * one + Sigma, cross)
     )
-    found = {f"scalar_{name}": scalar[name] for name in NAMES}
-    for name in NAMES:
-        found |= {name: law[name], f"{name}_mcse": law[f"{name}_mcse"]}
-    return xr.Dataset(found).isel(width=0, drop=True)
+    bias = np.mean((test.y - mean) ** 2)
+    return float(V), float(bias + variance.mean()), float(bias)
+
+
+def per_unit(width: int, temperature: float, seed: int) -> dict[str, float]:
+    """Networks of a hundred digits, and units with a q of their own or the mean one, twice each."""
+    sizes = {"n_source": 100, "n_target": 20, "n_test": 200}
+    tasks = transfer_tasks(digits(), "3,8|4,9", "3,8|4,9", **sizes, seed=0)
+    rng, given = np.random.default_rng(seed), {"width": width, "temperature": temperature}
+    plan = dict(chains=8, warmup=200, draws=100, thin=2, rng=rng, progress=False)
+    drawn = sample_posterior(tasks.source, test=tasks.test, **plan, **given)
+    found = {f"networks_{name}": x for name, x in chains(drawn, tasks.test).items()}
+    scalar = one_task.solve(tasks.source, **given)
+    outcome = scalar.predict(tasks.test.X, tasks.test.y)
+    found |= {"scalar_Q": scalar.Q, "scalar_test_error": outcome.test_error.mean()}
+    found["scalar_squared_bias"] = outcome.squared_bias.mean()
+    for name, own in (("mean", False), ("own", True)):
+        rows = [own_variance(tasks.source, tasks.test, **given, own=own, rng=rng) for _ in (0, 1)]
+        for key, values in zip(
+            ("Q", "test_error", "squared_bias"), np.transpose(rows), strict=True
+        ):
+            found |= {f"{name}_{key}": values.mean(), f"{name}_{key}_mcse": abs(np.ptp(values)) / 2}
+    return found
+
+
+def terms(left_out: str, seed: int) -> dict[str, float]:
+    """The teacher of chapter 07 at width 40 and γ = 2, with one term of the equations left out."""
+    source, target, test = shared_teacher(40, 0)
+    effort = {"particles": 8000, "warmup": 60, "draws": 32, "tolerance": 0.1}
+    problem = unit_law.TransferLawProblem(source, target, temperature=0.1, rng=seed, **effort)
+    kept = {} if left_out == "none" else {f"keep_{left_out}": False}
+    solved = problem.solve(width=40, coupling=2.0, **kept)
+    found = {}
+    for name in ("Q_s", "Q_t", "Q_st", "Q_tt", "log_evidence"):
+        found |= {name: getattr(solved, name), f"{name}_mcse": solved.errors[name]}
+    error = solved.averages(test)["test_error"]
+    return found | {"test_error": error.value, "test_error_mcse": error.mcse}
 
 
 SWEEPS = {
     "images": Sweep(sampled_images, {"case": list(CASES)}, seed=17),
     "widths": Sweep(sampled_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),
     "law_images": Sweep(law_images, {"case": list(CASES)}, seed=17),
+    "per_unit": Sweep(per_unit, {"width": [25, 100], "temperature": [0.01]}, seed=17),
+    "terms": Sweep(terms, {"left_out": ["none", "field", "pull", "known"]}, seed=17),
     "law_widths": Sweep(law_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),
-    "law_digits": Sweep(law_digits, {"width": [200, 500]}, seed=17),
+    "law_digits": Sweep(law_digits, {"width": [50, 200, 500]}, seed=17),
 }
