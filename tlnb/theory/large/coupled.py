@@ -32,7 +32,7 @@ from tlnb.theory.transfer.kernels import CoupledKernels
 from tlnb.validation import check_rng
 
 Array = NDArray[np.float64]
-ADDED_UP = 0.25  # of the aim for m, whose error a prediction adds up over the target's examples
+FOR_M, FOR_KK = 0.25, 0.5  # of the error aimed at: predictions add m up over target examples
 CHECKED = 8  # target examples whose interpolation is compared with a solution
 
 
@@ -51,7 +51,10 @@ class Known(NamedTuple):
 
 
 class AtNode(NamedTuple):
-    """Blocks, their derivatives in ln Q, and the bounds |R|²/T on what residuals leave of m, kk."""
+    """Blocks, their derivatives in ln Q, and bounds (2,) on what residuals leave of m and kk.
+
+    They are |R|²/T, the largest for entries of m, the mean over test inputs for kk.
+    """
 
     value: Known
     slope: Known
@@ -62,7 +65,7 @@ class AtNode(NamedTuple):
 class Interpolant:
     """Blocks at every coupling for one width.
 
-    ``errors`` (2,) bound those of entries of m and of kk, which are at most ``largest``.
+    ``errors`` (2,) bound those of entries of m and the mean of kk, which are at most ``largest``.
     """
 
     saddle: SourceSaddle
@@ -209,7 +212,7 @@ class Solver:
         for part in chunks(P_t, 1, columns):
             earlier = None
             for k in range(len(self.saddles)):
-                earlier = self._solve(B[:, part], earlier, k, ADDED_UP)
+                earlier = self._solve(B[:, part], earlier, k, FOR_M)
                 if part.start == 0:
                     target.append(earlier)
                 else:
@@ -218,11 +221,14 @@ class Solver:
         tests = [(np.empty((n, P_t)), np.empty(n), np.empty(n)) for _ in self.saddles]
         slopes = [(np.empty((n, P_t)), np.empty(n), np.empty(n)) for _ in self.saddles]
         bounds = np.zeros((len(target), 2))
-        bounds[:, 0] = [_bound(each, s) for each, s in zip(target, self.saddles, strict=True)]
+        bounds[:, 0] = [
+            each.norms().max() ** 2 / saddle.equation.temperature
+            for each, saddle in zip(target, self.saddles, strict=True)
+        ]
         for part in chunks(n, 1, columns):
             B0, earlier = self._kernel(self.X_test[part], share), None
             for k, saddle in enumerate(self.saddles):
-                earlier, T = self._solve(B0, earlier, k, 1.0), saddle.equation.temperature
+                earlier, T = self._solve(B0, earlier, k, FOR_KK), saddle.equation.temperature
                 X, of_target = earlier.X, target[k]
                 known = X.T @ B + earlier.residual.T @ of_target.X
                 kk, ku = earlier.diagonal(B0), _with_labels(earlier, B0, saddle)
@@ -231,7 +237,7 @@ class Solver:
                 twice = X.T @ of_target.X, np.einsum("ij,ij->j", X, X), X.T @ saddle.alpha
                 for into, value, square in zip(slopes[k], (known, kk, ku), twice, strict=True):
                     into[part] = T * square - value
-                bounds[k, 1] = max(bounds[k, 1], _bound(earlier, saddle))
+                bounds[k, 1] += (earlier.norms() ** 2).sum() / (T * n)
         result = []
         for k, (saddle, of_target) in enumerate(zip(self.saddles, target, strict=True)):
             T, X = saddle.equation.temperature, of_target.X
@@ -299,10 +305,6 @@ def _joined(first: Solution, second: Solution) -> Solution:
         np.concatenate([first.residual, second.residual], axis=1),
         max(first.iterations, second.iterations),
     )
-
-
-def _bound(solution: Solution, saddle: SourceSaddle) -> float:
-    return float(solution.norms().max() ** 2 / saddle.equation.temperature)
 
 
 def _with_labels(solution: Solution, B: Array, saddle: SourceSaddle) -> Array:
