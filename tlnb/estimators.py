@@ -21,7 +21,9 @@ from tlnb.data.task import Task
 from tlnb.kernels import Activation
 from tlnb.theory import one_task, outputs, transfer, unit_law
 from tlnb.theory.large.kernel import LargeOptions
-from tlnb.theory.large.problem import SOLVERS, transfer_problem
+from tlnb.theory.large.one_task import LargeSolution
+from tlnb.theory.large.one_task import solve as solve_large
+from tlnb.theory.large.problem import SOLVERS, is_iterative, transfer_problem
 from tlnb.theory.prediction import Prediction
 from tlnb.theory.unit_law import TransferLawProblem
 from tlnb.validation import check_choice
@@ -101,15 +103,24 @@ def _alone(
     task: Task | MultiOutputTask,
     theory: str,
     rng: int | np.random.Generator | None,
+    solver: str,
     parameters: dict,
-) -> one_task.ProportionalSolution | unit_law.UnitLawSolution | outputs.OutputsSolution:
+) -> (
+    one_task.ProportionalSolution
+    | LargeSolution
+    | unit_law.UnitLawSolution
+    | outputs.OutputsSolution
+):
     """The solution of one task by either theory."""
     check_choice("theory", theory, transfer.THEORIES)
+    iterative = is_iterative(solver, task.n_examples)
     if isinstance(task, MultiOutputTask):
         _check_several(theory)
         return outputs.solve(task, **parameters)
     if theory == "unit-law":
         return unit_law.solve(task, rng=rng, **parameters)
+    if iterative:
+        return solve_large(task, options=LargeOptions(rng=rng), **parameters)
     return one_task.solve(task, **parameters)
 
 
@@ -137,7 +148,9 @@ class RenormalizedGPRegressor(_NetworkRegressor):
         One order parameter, or the whole law of a hidden unit by particles
         (`tlnb.theory.unit_law`): slower, and right on real images.
     rng : int or Generator, default=0
-        Of the particles.
+        Of the particles, and of the iterative solver.
+    solver : {"auto", "dense", "iterative"}, default="auto"
+        How the kernel is dealt with: iteratively above 12,000 examples, see `tlnb.theory.large`.
 
     Attributes
     ----------
@@ -172,6 +185,7 @@ class RenormalizedGPRegressor(_NetworkRegressor):
         richness: float | None = None,
         theory: str = "scalar",
         rng: int | np.random.Generator | None = 0,
+        solver: str = "auto",
     ) -> None:
         self.width = width
         self.activation = activation
@@ -181,12 +195,14 @@ class RenormalizedGPRegressor(_NetworkRegressor):
         self.richness = richness
         self.theory = theory
         self.rng = rng
+        self.solver = solver
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> RenormalizedGPRegressor:
         """Solve the saddle point for inputs ``X`` (P, N0) and labels ``y``, (P,) or (P, C)."""
         parameters = self.get_params()
         theory, rng = parameters.pop("theory"), parameters.pop("rng")
-        self.solution_ = solution = _alone(self._task(X, y), theory, rng, parameters)
+        solver, task = parameters.pop("solver"), self._task(X, y)
+        self.solution_ = solution = _alone(task, theory, rng, solver, parameters)
         self.order_parameters_ = OneTaskOrderParameters(solution.Q)
         self.log_evidence_ = solution.log_evidence
         return self
@@ -297,9 +313,9 @@ class TransferGPRegressor(_NetworkRegressor):
         priors = transfer.Priors(**parameters)
         problem: TransferLawProblem | transfer.TransferProblem | outputs.OutputsTransferProblem
         if source is None:
-            shared = set(RenormalizedGPRegressor().get_params()) - {"theory", "rng"}
+            shared = set(RenormalizedGPRegressor().get_params()) - {"theory", "rng", "solver"}
             alone = {name: getattr(self, name) for name in shared}
-            self.solution_ = scratch = _alone(target, theory, rng, alone)
+            self.solution_ = scratch = _alone(target, theory, rng, solver, alone)
             order = TransferOrderParameters(np.nan, scratch.Q, 0.0, 0.0)
             self.coupling_, self.log_evidence_ = 0.0, scratch.log_evidence
         else:

@@ -655,6 +655,14 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "variance of a large task's predictor",
+        LARGE + "one_task.py",
+        "Q * k - Q**2 * found",
+        "Q * k - Q * found",
+        "theory/large/test_one_task.py",
+        "",
+    ),
+    Mutant(
         "labels in the order parameter of a large source",
         LARGE + "source.py",
         "- fit + T * size) / width",

@@ -259,11 +259,15 @@ def transfer_problem(
     ValueError, TypeError
         For a solver that is none of these.
     """
-    check_choice("solver", solver, SOLVERS)
     if options is not None and not isinstance(options, LargeOptions):
         known = ", ".join(each.name for each in fields(LargeOptions))
         raise TypeError(f"options must be LargeOptions ({known}), got {options!r}")
-    size = check_task("source", source).n_examples
-    if solver == "iterative" or (solver == "auto" and size > DENSE_UP_TO):
+    if is_iterative(solver, check_task("source", source).n_examples):
         return LargeTransferProblem(source, target, priors, options=options)
     return TransferProblem(source, target, priors)
+
+
+def is_iterative(solver: str, n_examples: int) -> bool:
+    """Whether so many examples are solved with iteratively; ``solver`` as in `transfer_problem`."""
+    check_choice("solver", solver, SOLVERS)
+    return solver == "iterative" or (solver == "auto" and n_examples > DENSE_UP_TO)
