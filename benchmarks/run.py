@@ -657,6 +657,8 @@ def main() -> int:
             for row in rows
         ),
     ]
+    if not any("NUTS" in row.against for row in rows):
+        lines += ["", "Not measured, for want of blackjax: a compiled NUTS (`make bench NUTS=...`)"]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines[2:]))
     missed = [row.what for row in rows if row.ratio > row.allowed]
