@@ -41,19 +41,28 @@ class Problem(Protocol):
     target: Task
     priors: Priors
 
-    def prepare(self, widths: Sequence[float], X_test: Array | None = None) -> None: ...  # noqa: D102
+    def prepare(self, widths: Sequence[float], X_test: Array | None = None) -> None:
+        """Solve for these finite widths at once, test inputs (n, N0) included."""
 
-    def interpolant(self, width: float) -> Interpolant: ...  # noqa: D102
+    def interpolant(self, width: float) -> Interpolant:
+        """What the source knows of target and test inputs, at every coupling."""
+        ...
 
-    def covariances(self, coupling: float) -> WeightCovariances: ...  # noqa: D102
+    def covariances(self, coupling: float) -> WeightCovariances:
+        """The weight covariances at this coupling."""
+        ...
 
-    def blocks(self, width: float, coupling: float) -> KernelBlocks: ...  # noqa: D102
+    def blocks(self, width: float, coupling: float) -> KernelBlocks:
+        """The blocks of the Franz-Parisi action."""
+        ...
 
-    def saddle(self, width: float, coupling: float) -> Overlaps: ...  # noqa: D102
+    def saddle(self, width: float, coupling: float) -> Overlaps:
+        """The physical saddle point."""
+        ...
 
-    def evidence(  # noqa: D102
-        self, saddle: Overlaps, blocks: KernelBlocks
-    ) -> tuple[float, float]: ...
+    def evidence(self, saddle: Overlaps, blocks: KernelBlocks) -> tuple[float, float]:
+        """The action at a saddle point and the average log evidence."""
+        ...
 
 
 class LargePoints:
