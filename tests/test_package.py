@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import re
 import runpy
 import shutil
 import subprocess
@@ -142,3 +143,31 @@ def test_every_public_name_has_a_docstring():
 def test_every_mutant_stands_once():
     for mutant in runpy.run_path(str(ROOT / "tools" / "mutants.py"))["MUTANTS"]:
         assert (ROOT / mutant.file).read_text(encoding="utf8").count(mutant.old) == 1, mutant.what
+
+
+def _exists(name: str) -> bool:
+    """Whether a dotted name is a module of today or something in one, without a warning."""
+    parts = name.split(".")
+    for depth in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:depth]))
+        except ImportError:
+            continue
+        try:
+            for part in parts[depth:]:
+                found = getattr(found, part)
+        except AttributeError:
+            return False
+        return True
+    return False
+
+
+def test_names_that_docstrings_and_pages_refer_to_exist():
+    pages = [*(ROOT / "tlnb").rglob("*.py"), *(ROOT / "book").glob("*.md")]
+    named = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in pages
+        if path.name != "_renamed.py"
+        for name in re.findall(r"`(tlnb(?:\.\w+)+)`", path.read_text(encoding="utf8"))
+    }
+    assert not [each for each in sorted(named) if not _exists(each[1])]

@@ -8,7 +8,7 @@ layer of finite width and D = d - o,
     m = K_stᵀ G_s⁻¹ K_st,   u = K_stᵀ G_s⁻¹ y_s,   G_s = T_s + s K_s,
 
 stationary in every (D_l, x_l, o_l). The kernels are nested ones, divided entry by entry by the
-covariances that A_1 already holds; for one hidden layer this is `tlnb.theory.franz_parisi`. The
+covariances that A_1 already holds; for one hidden layer this is `tlnb.theory.transfer.action`. The
 x_l enter quadratically and are eliminated. Source: Ingrosso et al. (2025), appendix on deep
 networks; derivation of chapter 10.
 """

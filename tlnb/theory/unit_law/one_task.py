@@ -189,7 +189,7 @@ def solve(
         Inputs (P, N0) and labels (P,).
     width : float
         N1 ≥ 1, finite; at infinite width the law is the prior, and
-        `tlnb.theory.proportional.solve` has the answer.
+        `tlnb.theory.one_task.solve` has the answer.
     particles : int
         Units at a time, in four independent populations.
     warmup, draws : int
