@@ -1,6 +1,6 @@
 r"""A kernel's main directions from some of its columns, and a constant for the rest.
 
-With r landmarks S, drawn among the P examples, K_·S K_SS⁻¹ K_S· = U diag(s) Uᵀ (Nyström), and
+With r landmarks S, drawn among the P examples, K_PS K_SS⁻¹ K_PSᵀ = U diag(s) Uᵀ (Nyström), and
 
     K ≈ U diag(s) Uᵀ + tail,   tail = the mean of what the diagonal lacks,
     M(Q, T) = T + Q tail + Q U diag(s) Uᵀ ≈ G = T + Q K.
