@@ -69,6 +69,10 @@ class Solution(NamedTuple):
         """The diagonal (n,) of `form`."""
         return np.einsum("ij,ij->j", self.X, B + self.residual)
 
+    def columns(self, part: slice) -> Solution:
+        """That of some of the columns."""
+        return Solution(self.X[:, part], self.residual[:, part], self.iterations)
+
     def norms(self) -> Array:
         """Norms (n,) of the residuals."""
         return np.sqrt(np.einsum("ij,ij->j", self.residual, self.residual))

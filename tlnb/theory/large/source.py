@@ -21,7 +21,7 @@ from tlnb.errors import CompetingSaddlesWarning, ConvergenceError, warn_caller
 from tlnb.theory.large.iterative import Equation, Solution, solve
 from tlnb.theory.large.kernel import LargeKernel
 from tlnb.theory.large.low_rank import LowRank
-from tlnb.theory.large.traces import Estimate, inverse_trace, log_det
+from tlnb.theory.large.traces import PROBES, Estimate, log_det, trace_of
 from tlnb.theory.one_task.saddle import saddle_points
 from tlnb.validation import check_labels, check_positive, check_width
 
@@ -154,11 +154,11 @@ def _newton(
 ) -> _Point:
     """The zero of F near Q, in ln Q."""
     z = kernel.probes(n)
-    starts: tuple[Equation, Solution, Solution] | None = None
+    before: tuple[Equation, Solution] | None = None
     t, low, high = np.log(Q), -np.inf, np.inf
     for _ in range(30):
         equation = Equation.of(kernel.tiles, kernel.low_rank, float(np.exp(t)), temperature)
-        point, starts = _at(kernel, y, equation, z, width, starts)
+        point, before = _at(kernel, y, equation, z, width, before)
         if point.F < 0:
             low = t
         else:
@@ -183,23 +183,23 @@ def _at(
     equation: Equation,
     z: Array,
     width: float,
-    starts: tuple[Equation, Solution, Solution] | None,
-) -> tuple[_Point, tuple[Equation, Solution, Solution]]:
-    """F and its slope, begun from the solutions at another Q."""
-    T, P, Y = equation.temperature, len(y), y[:, None]
-    begin_y = begin_z = None
-    if starts is not None:
-        old, old_y, old_z = starts
-        begin_y, begin_z = old_y.refined(Y, old, equation), old_z.refined(z, old, equation)
-    labels = solve(equation, Y, LABELS * np.linalg.norm(y), start=begin_y)
-    trace = inverse_trace(equation, kernel.moments, z, start=begin_z)
+    before: tuple[Equation, Solution] | None,
+) -> tuple[_Point, tuple[Equation, Solution]]:
+    """F and its slope, begun from the solutions at another Q; labels and probes in one go."""
+    T, Y = equation.temperature, np.column_stack([y, z])
+    allowed = np.full(Y.shape[1], PROBES * np.sqrt(len(z)))
+    allowed[0] = LABELS * np.linalg.norm(y)
+    start = None if before is None else before[1].refined(Y, before[0], equation)
+    both = solve(equation, Y, allowed, start=start)
+    labels = both.columns(slice(1))
+    trace = trace_of(equation, kernel.moments, z, both.columns(slice(1, None)))
     alpha = labels.X[:, 0]
-    beta = solve(equation, labels.X, 1e-4 * np.linalg.norm(alpha)).X[:, 0]
-    fit, size = float(labels.diagonal(Y)[0]), float(alpha @ alpha)
-    F = equation.Q - 1 + (P - T * trace.value - fit + T * size) / width
+    twice = solve(equation, labels.X, 1e-2 * np.linalg.norm(alpha)).diagonal(labels.X)
+    fit, size = float(labels.diagonal(y[:, None])[0]), float(alpha @ alpha)
+    F = equation.Q - 1 + (len(y) - T * trace.value - fit + T * size) / width
     slope = T * (trace.value - T * trace.squared) + fit - T * size
-    slope -= 2 * T * (size - T * float(alpha @ beta))
+    slope -= 2 * T * (size - T * float(twice[0]))
     point = _Point(
         F, equation.Q + slope / width, equation, labels, Estimate(trace.value, trace.error)
     )
-    return point, (equation, labels, trace.solution)
+    return point, (equation, both)

@@ -25,6 +25,7 @@ from tlnb.theory.large.tiles import TiledKernel
 from tlnb.validation import check_count, check_rng
 
 Array = NDArray[np.float64]
+PROBES = 1e-3  # residual of a random vector, relative to it
 FEWEST = 8  # random vectors for which a regression on three controls has an error
 
 
@@ -77,12 +78,11 @@ class Moments:
 
 
 class InverseTrace(NamedTuple):
-    """Tr G⁻¹ with its standard error, Tr G⁻² roughly, and the solutions for the random vectors."""
+    """Tr G⁻¹ with its standard error, and Tr G⁻² roughly."""
 
     value: float
     error: float
     squared: float
-    solution: Solution
 
 
 def signs(size: int, n: int, rng: int | np.random.Generator | None = 0) -> Array:
@@ -92,22 +92,22 @@ def signs(size: int, n: int, rng: int | np.random.Generator | None = 0) -> Array
 
 
 def inverse_trace(
-    equation: Equation,
-    moments: Moments,
-    z: Array,
-    tolerance: float = 1e-3,
-    start: Array | None = None,
+    equation: Equation, moments: Moments, z: Array, tolerance: float = PROBES
 ) -> InverseTrace:
     """Tr G⁻¹ from random signs ``z`` (P, n); ``tolerance`` is that of residuals, for |z| = 1."""
+    return trace_of(equation, moments, z, solve(equation, z, tolerance * np.sqrt(len(z))))
+
+
+def trace_of(equation: Equation, moments: Moments, z: Array, solution: Solution) -> InverseTrace:
+    """Tr G⁻¹ from random signs ``z`` (P, n) for which the equation is solved."""
     M = equation.preconditioner
-    solution = solve(equation, z, tolerance * np.sqrt(len(z)), start=start)
     Mz = M.solve(z)
     KMz = equation.kernel.product(Mz)
     controls = np.stack([(z * Mz).sum(0), (Mz * KMz).sum(0), (KMz * M.solve(KMz)).sum(0)], 1)
     value, error = regressed(solution.diagonal(z), controls, moments.controls(M))
     error += float((solution.norms() ** 2).mean()) / equation.temperature
     squared = float(np.einsum("ij,ij->", solution.X, solution.X)) / z.shape[1]
-    return InverseTrace(value, error, squared, solution)
+    return InverseTrace(value, error, squared)
 
 
 def log_det(equation: Equation, moments: Moments, z: Array, steps: int = 25) -> Estimate:
