@@ -12,6 +12,7 @@ import xarray as xr
 from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.images import digits, transfer_tasks
+from tlnb.gain.training import train_networks
 from tlnb.sampling import sample_posterior, sample_transfer, summary
 
 ON_TEACHER = {"temperature": 0.1, "couplings": [0, 0.5, 2, 10, 1e4, np.inf], "chains": 20}
@@ -146,6 +147,38 @@ def chains_point(width: int, seed: int) -> dict[str, np.ndarray]:
     return {name: drawn[name].values for name in ("order_parameter", "train_error")}
 
 
+def explorer_point(
+    groups: str, width: int, richness: float, seed: int,
+    target: str, sizes: dict[str, int], couplings: list[float], temperature: float, starts: int,
+    targets: dict,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Test errors over (coupling,) of networks drawn, and of networks trained, with error bars."""
+    tasks = transfer_tasks(digits(), groups, target, **sizes, seed=0)
+    given = dict(width=width, temperature=temperature, readout_precision=richness * width)
+    at = dict(rng=np.random.default_rng(seed), progress=False)
+    plan = dict(chains=10, draws=16, thin=4, warmup=150, weights=True)
+    drawn = sample_posterior(tasks.source, **plan, **given, **at)
+    kept = drawn.isel(draw=slice(3, None, 4))
+    given_sources = dict(sources=kept, test=tasks.test, thin=4, **targets)
+    rows = [
+        statistics(
+            sample_transfer(tasks.source, tasks.target, coupling=c, **given_sources, **given, **at)
+        )
+        for c in couplings
+    ]
+    names = ("test_error", "test_error_mcse", "test_error_r_hat")
+    found = {name: np.array([row[name] for row in rows]) for name in names}
+    priors = {name: given[name] for name in ("temperature", "readout_precision")}
+    points = {str(c): {"coupling": c, **priors} for c in couplings}
+    outputs, converged = train_networks(
+        [tasks.source], [tasks.target], points, tasks.test.X, width=width, starts=starts, rng=seed
+    )
+    errors = np.array([((tasks.test.y - outputs[way][:, 0]) ** 2).mean(1) for way in points])
+    found["trained"], found["trained_se"] = errors.mean(1), errors.std(1, ddof=1) / starts**0.5
+    found["converged"] = np.array([converged[way].all() for way in points], dtype=float)
+    return found
+
+
 CASES = {"teacher": (ON_TEACHER, TEACHER_LENGTHS), "digits": (ON_DIGITS, DIGITS_LENGTHS)}
 
 
@@ -156,6 +189,10 @@ def of_transfer(which: str, draw: list[int], width: list[int]) -> Sweep:
     return Sweep(transfer_point, {"draw": draw, "width": width}, seed=7, fixed=fixed)
 
 
+# The book's explorer of transfer: is a digit below 5? Sources ask the same, nearly, or parity.
+LOW, NEARLY, PARITY = "0,1,2,3,4|5,6,7,8,9", "0,1,2,3,5|4,6,7,8,9", "0,2,4,6,8|1,3,5,7,9"
+OF_NETWORKS = ("test_error", "test_error_mcse", "test_error_r_hat", "trained", "trained_se")
+OF_NETWORKS += ("converged",)
 ALONG_CHAINS = {name: ["chain", "step"] for name in ("order_parameter", "train_error")}
 SWEEPS = {
     "digits": of_transfer("digits", [0], [50, 200, 500]),
@@ -175,5 +212,19 @@ SWEEPS = {
         {"draw": [0, 1, 2], "overlap": [0.0, 0.5, 0.75, 1.0]},
         seed=7,
         fixed={"couplings": [0, 2, np.inf], "targets": TARGETS},
+    ),
+    "explorer": Sweep(
+        explorer_point,
+        {"groups": [LOW, NEARLY, PARITY], "width": [50, 200], "richness": [1.0]},
+        seed=7,
+        fixed={
+            "target": LOW,
+            "sizes": {"n_source": 300, "n_target": 40, "n_test": 400},
+            "couplings": [0, 1, 10, np.inf],
+            "temperature": 0.01,
+            "starts": 6,
+            "targets": {"chains": 2, "draws": 12, "warmup": 30},
+        },
+        dims={name: ["coupling"] for name in OF_NETWORKS},
     ),
 }

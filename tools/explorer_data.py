@@ -33,6 +33,7 @@ SOURCES = {
     "nearly the same": "0,1,2,3,5|4,6,7,8,9",
     "even or odd": "0,2,4,6,8|1,3,5,7,9",
 }
+SIZES = {"n_source": 300, "n_target": 40, "n_test": 400}
 WIDTHS = (20, 50, 100, 200, 500)
 RICHNESS = (0.01, 0.1, 1.0, 10.0)
 COUPLINGS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, np.inf)
@@ -101,12 +102,41 @@ def transfer() -> dict:
         "couplings": [γ if np.isfinite(γ) else "inf" for γ in COUPLINGS],
         "temperature": TEMPERATURE,
         **{name: np.round(values, 5).tolist() for name, values in found.items()},
+        "points": networks(),
     }
+
+
+def networks() -> list[dict]:
+    """Networks drawn and trained on the tasks of the transfer explorer, from stored results.
+
+    A place among the sliders each: errors and their standard errors at some couplings.
+    """
+    stored = xr.load_dataset(ROOT / "results" / "07_explorer.nc", engine="h5netcdf")
+    couplings = json.loads(stored.attrs["fixed"])["couplings"]
+    found = []
+    for s, w, r in np.ndindex(stored.failure.shape):
+        at = stored.isel(groups=s, width=w, richness=r)
+        found.append(
+            {
+                "source": list(SOURCES.values()).index(str(at.groups.values)),
+                "width": WIDTHS.index(int(at.width)),
+                "richness": RICHNESS.index(float(at.richness)),
+                "couplings": [COUPLINGS.index(c) for c in couplings],
+                "sampled": np.round(at.test_error.values, 4).tolist(),
+                "sampled_se": np.round(at.test_error_mcse.values, 4).tolist(),
+                "trained": np.round(at.trained.values, 4).tolist(),
+                "trained_se": np.round(at.trained_se.values, 4).tolist(),
+            }
+        )
+    return found
 
 
 @cache
 def _tasks(groups: str) -> TransferTasks:
-    return transfer_tasks(digits(), groups, LOW, n_source=300, n_target=40, n_test=400, seed=0)
+    n_source, n_target, n_test = (SIZES[name] for name in ("n_source", "n_target", "n_test"))
+    return transfer_tasks(
+        digits(), groups, LOW, n_source=n_source, n_target=n_target, n_test=n_test, seed=0
+    )
 
 
 def transfer_curves(groups: str, richness: float, **control: str) -> xr.Dataset:
@@ -191,7 +221,9 @@ EXPLORERS: dict[str, Callable[[], dict]] = {
 
 def fingerprint() -> str:
     """Of everything the numbers depend on: the package, this file, the stored results."""
-    files = [*(ROOT / "tlnb").rglob("*.py"), Path(__file__), *(ROOT / "results").glob("14_*.nc")]
+    results = ROOT / "results"
+    stored = [*results.glob("14_*.nc"), results / "07_explorer.nc"]
+    files = [*(ROOT / "tlnb").rglob("*.py"), Path(__file__), *stored]
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())

@@ -15,6 +15,23 @@
       d3.range(couplings.length), 8, i => written(couplings[i]));
     const chart = tools.chart({ title: "Test error over the coupling", height: 360 });
 
+    const networks = [
+      ["sampled", "second", "points", "networks drawn from the posterior"],
+      ["trained", "third", "squares", "networks trained, without noise"],
+    ];
+    const listed = list => list.map(c => written(couplings[c])).join(", ");
+
+    // What networks did at the couplings where there are some.
+    function beside(drawn) {
+      if (!drawn) return `Networks were drawn and trained at widths ${places("width", widths)} and ` +
+        `richness ${places("richness", richness)}.`;
+      return `Networks drawn at γ = ${listed(drawn.couplings)}: ${drawn.sampled.map(e => digits(e)).join(", ")}; ` +
+        `trained: ${drawn.trained.map(e => digits(e)).join(", ")}.`;
+    }
+    function places(key, stops) {
+      return [...new Set(data.points.map(p => p[key]))].map(i => stops[i]).join(" and ");
+    }
+
     // The best that any width and prior of the table does without a source.
     const alone = d3.min(data.test_error[0].flat(1), curve => curve[0]);
 
@@ -24,10 +41,12 @@
       const matched = at(data.matched_prior);
       const here = curve[values.coupling];
       const rivals = { scratch: curve[0], matched: matched[values.coupling], alone };
-      tools.numbers({ test_error: here, ...rivals, Q_st: at(data.Q_st)[values.coupling] });
+      const drawn = data.points.find(p => p.source === Number(values.source)
+        && p.width === values.width && p.richness === values.richness);
+      tools.numbers({ networks: drawn, test_error: here, ...rivals, Q_st: at(data.Q_st)[values.coupling] });
       const name = data.sources[values.source];
       const stops = d3.range(couplings.length);
-      const top = 1.08 * d3.max([...curve, ...matched, alone]);
+      const top = 1.08 * d3.max([...curve, ...matched, alone, ...(drawn ? drawn.sampled : [])]);
       const verdict = here < Math.min(rivals.scratch, rivals.matched, alone) ? "beats all three opponents"
         : here < rivals.scratch ? "beats scratch, but not every opponent" : "does not beat scratch";
       chart.start({
@@ -43,15 +62,19 @@
       chart.line(stops.map(i => [i, curve[0]]), "quiet", "the same network from scratch");
       chart.line(stops.map(i => [i, matched[i]]), "second dashed", "matched prior");
       chart.line(stops.map(i => [i, curve[i]]), "first", "coupled to the source");
-      for (const set of data.points || [])
-        if (set.source === values.source && set.width === values.width && set.richness === values.richness)
-          chart.points(set.errors.map((error, i) => [set.couplings[i], error]), set.style, 5);
       chart.points(stops.map(i => [i, curve[i]]), "first", 3);
       chart.points([[values.coupling, here]], "first", 7);
+      for (const [kind, style, mark, name] of networks) {
+        if (!drawn) break;
+        const points = drawn.couplings.map((c, i) => [c, drawn[kind][i], drawn[`${kind}_se`][i]]);
+        chart.bars(points, style);
+        chart[mark](points, style, mark === "points" ? 5.5 : 10);
+        chart.named(`${style} ${mark === "points" ? "dot" : "box"}`, name);
+      }
       tools.say(
         `At γ = ${written(couplings[values.coupling])} the test error is <b>${digits(here)}</b>: it ` +
         `<b>${verdict}</b>. From scratch ${digits(rivals.scratch)}, matched prior ` +
-        `${digits(rivals.matched)}, best network without a source ${digits(alone)}.`);
+        `${digits(rivals.matched)}, best network without a source ${digits(alone)}. ${beside(drawn)}`);
     };
   });
 })();

@@ -120,6 +120,29 @@ def test_transfer_shows_what_the_package_computes(page, rng):
             assert math.isclose(shown[name], found.test_error.item(), abs_tol=2e-5), name
 
 
+def test_transfer_shows_networks_where_some_were_drawn_and_trained(page):
+    import explorer_data as data
+
+    stored = xr.load_dataset(data.ROOT / "results" / "07_explorer.nc")
+    assert json.loads(stored.attrs["fixed"])["sizes"] == data.SIZES
+    explorer = _explorer(page, "transfer")
+    for s, groups in enumerate(data.SOURCES.values()):
+        for width in stored.width.values.tolist():
+            _choose(explorer, "source", str(s))
+            _set(explorer, "width", data.WIDTHS.index(width))
+            _set(explorer, "richness", data.RICHNESS.index(1.0))
+            at = stored.sel(groups=groups, width=width, richness=1.0)
+            shown = _numbers(explorer)["networks"]
+            np.testing.assert_allclose(shown["sampled"], at.test_error, atol=1e-4)
+            np.testing.assert_allclose(shown["trained"], at.trained, atol=1e-4)
+            assert explorer.locator("circle.point.second").count() == at.test_error.size
+            assert explorer.locator("rect.point.third").count() == at.trained.size
+    _set(explorer, "width", 0)
+    assert _numbers(explorer).get("networks") is None
+    assert "Networks were drawn" in explorer.locator(".explorer-said").inner_text()
+    _set(explorer, "width", 1)
+
+
 def test_phase_diagram_cuts_the_stored_results(page, rng):
     import explorer_data as data
 

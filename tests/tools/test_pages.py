@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import explorer_data
 import pytest
 
 front_matter = pytest.importorskip(
@@ -69,6 +70,17 @@ def test_repeated_equations_are_those_of_the_chapters():
     assert r"\ln\det" in front_matter.equation("eq-02-action")
     with pytest.raises(ValueError, match="eq-02-nothing"):
         front_matter.equation("eq-02-nothing")
+
+
+def test_networks_of_the_transfer_explorer_stand_at_its_sliders():
+    found = explorer_data.networks()
+    assert {point["source"] for point in found} == set(range(len(explorer_data.SOURCES)))
+    for point in found:
+        assert point["couplings"] == sorted(point["couplings"])
+        for kind in ("sampled", "trained"):
+            errors, bars = point[kind], point[f"{kind}_se"]
+            assert len(errors) == len(bars) == len(point["couplings"])
+            assert 0 < max(bars) < 0.1 < min(errors) < 1.2
 
 
 def test_symbols_carry_the_words_of_the_notation_page():
