@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,7 +148,3 @@ class LargeKernel(NetworkKernel):
     @cached_property
     def _seed(self) -> int:
         return check_seed("rng", check_rng("rng", self.options.rng, "large"))
-
-    def with_options(self, **changes: object) -> LargeKernel:
-        """The same kernel solved in another way."""
-        return replace(self, options=replace(self.options, **changes))  # type: ignore[arg-type]
