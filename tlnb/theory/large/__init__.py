@@ -2,12 +2,12 @@
 
 from tlnb.theory.large.kernel import LargeOptions
 from tlnb.theory.large.problem import LargeTransferProblem, transfer_problem
-from tlnb.theory.large.source import SourceSaddle, source_saddle
+from tlnb.theory.large.source import EstimatedSaddle, source_saddle
 
 __all__ = [
+    "EstimatedSaddle",
     "LargeOptions",
     "LargeTransferProblem",
-    "SourceSaddle",
     "source_saddle",
     "transfer_problem",
 ]

@@ -27,7 +27,7 @@ from tlnb.priors import WeightCovariances
 from tlnb.theory.large.iterative import Solution, solve
 from tlnb.theory.large.kernel import LargeKernel
 from tlnb.theory.large.nodes import coupling_of, degree_for, nodes, share_of, weights
-from tlnb.theory.large.source import SourceSaddle
+from tlnb.theory.large.source import EstimatedSaddle
 from tlnb.theory.transfer.kernels import CoupledKernels
 from tlnb.validation import check_rng
 
@@ -68,7 +68,7 @@ class Interpolant:
     ``errors`` (2,) bound those of entries of m and the mean of kk, which are at most ``largest``.
     """
 
-    saddle: SourceSaddle
+    saddle: EstimatedSaddle
     degree: int
     stacked: AtNode
     errors: Array
@@ -77,7 +77,7 @@ class Interpolant:
     @classmethod
     def of(
         cls,
-        saddle: SourceSaddle,
+        saddle: EstimatedSaddle,
         degree: int,
         at_nodes: Sequence[AtNode],
         largest: float,
@@ -107,13 +107,13 @@ class Solver:
     ----------
     kernels : CoupledKernels
         Of a source whose kernel is a `LargeKernel`.
-    saddles : sequence of SourceSaddle
+    saddles : sequence of EstimatedSaddle
         One for each width.
     X_test : array of shape (n, N0), optional
     """
 
     def __init__(
-        self, kernels: CoupledKernels, saddles: Sequence[SourceSaddle], X_test: Array | None
+        self, kernels: CoupledKernels, saddles: Sequence[EstimatedSaddle], X_test: Array | None
     ) -> None:
         if not isinstance(kernels.source, LargeKernel):
             raise TypeError(f"the source's kernel must be a LargeKernel, got {kernels.source!r}")
@@ -160,11 +160,11 @@ class Solver:
     def _in_order(self, solved: dict[float, list[AtNode]], degree: int) -> Iterator[list[AtNode]]:
         return (solved[share] for share in nodes(degree))
 
-    def _allowed(self, saddle: SourceSaddle) -> float:
+    def _allowed(self, saddle: EstimatedSaddle) -> float:
         """The error of m and kk that is aimed at: a share of what they can be at most."""
         return self.aim * self.size / saddle.Q
 
-    def _degree(self, saddle: SourceSaddle, rng: np.random.Generator) -> tuple[int, float]:
+    def _degree(self, saddle: EstimatedSaddle, rng: np.random.Generator) -> tuple[int, float]:
         few = degree_for(
             self.source.X,
             self.kernels.X,
@@ -307,6 +307,6 @@ def _joined(first: Solution, second: Solution) -> Solution:
     )
 
 
-def _with_labels(solution: Solution, B: Array, saddle: SourceSaddle) -> Array:
+def _with_labels(solution: Solution, B: Array, saddle: EstimatedSaddle) -> Array:
     """BᵀG⁻¹y, to second order in the residuals."""
     return B.T @ saddle.alpha + solution.X.T @ saddle.labels.residual[:, 0]

@@ -20,7 +20,7 @@ from tlnb.theory.large.coupled import Interpolant, Solver
 from tlnb.theory.large.curve import LargePoints, with_errors
 from tlnb.theory.large.iterative import solve
 from tlnb.theory.large.kernel import LargeKernel, LargeOptions
-from tlnb.theory.large.source import SourceSaddle, source_saddle
+from tlnb.theory.large.source import EstimatedSaddle, source_saddle
 from tlnb.theory.one_task.kernel import NetworkKernel
 from tlnb.theory.prediction import Prediction
 from tlnb.theory.transfer.action import KernelBlocks
@@ -91,7 +91,7 @@ class LargeTransferProblem(TransferProblem):
             raise TypeError(f"the source's kernel must be a LargeKernel, got {kernel!r}")
         super()._set_source(source, priors, kernel)
         self.source_kernel, self.options = kernel, kernel.options
-        self._source_saddles: dict[float, SourceSaddle] = {}
+        self._source_saddles: dict[float, EstimatedSaddle] = {}
 
     def _set_target(self, target: Task, kernels: CoupledKernels | None) -> None:
         super()._set_target(target, kernels)
@@ -101,7 +101,7 @@ class LargeTransferProblem(TransferProblem):
     def __getstate__(self) -> dict:
         return super().__getstate__() | {"_interpolants": {}, "_source_saddles": {}, "_own": None}
 
-    def source_saddle(self, width: float) -> SourceSaddle:
+    def source_saddle(self, width: float) -> EstimatedSaddle:
         """The source's saddle point, with the error of its order parameter."""
         if width not in self._source_saddles:
             priors = self.priors.at_width(width)
@@ -217,7 +217,7 @@ class LargePredictor(CoupledPredictor):
 
     m: Array
     K_st: Array
-    source: SourceSaddle
+    source: EstimatedSaddle
     allowed: float
 
     def _known(self, W: Array) -> Array:

@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 LABELS = 1e-6  # residual of the labels, relative to them
 
 
-class SourceSaddle(NamedTuple):
+class EstimatedSaddle(NamedTuple):
     """The saddle point of a large source.
 
     ``Q`` with its standard ``error``; ``equation`` G at that Q; ``labels`` the solution α (P, 1)
@@ -63,7 +63,7 @@ class _Point(NamedTuple):
 
 def source_saddle(
     kernel: LargeKernel, y: Array, *, width: float, temperature: float
-) -> SourceSaddle:
+) -> EstimatedSaddle:
     """The order parameter of a source with labels ``y`` (P,), readouts of precision one.
 
     Parameters
@@ -94,7 +94,7 @@ def source_saddle(
     if np.isinf(width):
         equation = Equation.of(kernel.tiles, kernel.low_rank, 1.0, temperature)
         labels = solve(equation, y[:, None], LABELS * np.linalg.norm(y))
-        return SourceSaddle(1.0, 0.0, equation, labels, 0.0, np.inf, Estimate(np.nan, np.nan), 0)
+        return EstimatedSaddle(1.0, 0.0, equation, labels, 0.0, np.inf, Estimate(np.nan, np.nan), 0)
     n, aim = min(options.n_probes, options.most_probes), options.tolerance / 5
     while True:
         point = _newton(kernel, y, Q, width, temperature, n)
@@ -110,12 +110,14 @@ def source_saddle(
             "vectors (most_probes), more landmarks or a larger tolerance"
         )
     residual = abs(point.F)
-    return SourceSaddle(
+    return EstimatedSaddle(
         Q, error, point.equation, point.labels, residual, point.slope, point.trace, n
     )
 
 
-def log_evidence(kernel: LargeKernel, y: Array, saddle: SourceSaddle, *, width: float) -> Estimate:
+def log_evidence(
+    kernel: LargeKernel, y: Array, saddle: EstimatedSaddle, *, width: float
+) -> Estimate:
     """The leading order of a source's log evidence, for readouts of precision one."""
     z = kernel.probes(max(saddle.n_probes, kernel.options.n_probes))
     volume = log_det(saddle.equation, kernel.moments, z)
