@@ -2,11 +2,13 @@
 
 `MODULES` maps modules that moved; a finder imports the new one in their place. `NAMES` maps names
 within a module, for which the module says ``__getattr__ = renamed_names(__name__)``. Both warn
-with a `DeprecationWarning` that points at the caller.
+with a `DeprecationWarning` that points at the caller. What has no successor under another name
+stands in `GONE`: asking for it is an error that says what serves instead.
 """
 
 from __future__ import annotations
 
+import dis
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +16,7 @@ from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, TypeVar, cast
 
 # Where a module stood: where it stands.
@@ -93,6 +95,44 @@ NAMES: dict[str, dict[str, tuple[str, str]]] = {
         "sweep": ("tlnb.theory.transfer.solver", "_sweep"),
     },
 }
+# Of a module, a class or a function: what it had until version 0.1, and what serves instead.
+GONE: dict[str, dict[str, str]] = {
+    "tlnb.cli": {"NPZ": "tlnb.data.tables, which reads files"},
+    "tlnb.gain": {
+        "PRIORS": "keywords of tlnb.gain.transfer_gain",
+        "TRAIN_SHARE": "nothing: choices are made by leave-one-out",
+    },
+    "tlnb.kernels.quadrature": {"row_chunks": "tlnb.chunking.chunks"},
+    "tlnb.theory.one_task": {
+        "NetworkProcess": "tlnb.theory.one_task.kernel.NetworkKernel",
+        "Spectrum": "tlnb.theory.factors.Eigenbasis",
+        "at_width": "tlnb.theory.one_task.OneTaskProblem.solve",
+        "check_resolution": "tlnb.theory.factors.Eigenbasis.check_resolution",
+        "sweep": "tlnb.theory.one_task.OneTaskProblem.sweep",
+    },
+    "TransferGain": {
+        "chosen_error": "its test_error",
+        "comparisons": "its table opponents",
+        "fixed_test": "its n_test",
+        "scratch": "the row 'scratch' of its table opponents",
+    },
+    "TransferProblem": {
+        "alone_spectrum": "its alone(coupling).kernel.factor",
+        "source_noise": "its source_problem.kernel.factor.noise",
+        "test_blocks": "its kernels.products",
+        "test_kernels": "its kernels.test",
+    },
+    "transfer_gain": {"splits": "nothing: choices are made by leave-one-out"},
+}
+
+
+def _gone(owner: str, name: str) -> str:
+    return f"{owner}.{name} is gone since version 0.2; instead: {GONE[owner][name]}"
+
+
+def _imports(frame: FrameType) -> bool:
+    """Whether a frame is at ``from ... import ...``, which hides what an AttributeError says."""
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] == "IMPORT_FROM"
 
 
 def _warn(old: str, new: str, stacklevel: int) -> None:
@@ -141,9 +181,12 @@ def install() -> None:
 
 
 def renamed_names(module: str) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` that knows the names which `NAMES` lists for it."""
+    """A module's ``__getattr__`` that knows the names which `NAMES` and `GONE` list for it."""
 
     def __getattr__(name: str) -> Any:
+        if name in GONE.get(module, {}):
+            error = ImportError if _imports(sys._getframe(1)) else AttributeError
+            raise error(_gone(module, name))
         if name not in NAMES.get(module, {}):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, new = NAMES[module][name]
@@ -154,15 +197,33 @@ def renamed_names(module: str) -> Callable[[str], Any]:
     return __getattr__
 
 
+C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def gone_attributes(cls: C) -> C:
+    """Let objects of a class say of what `GONE` lists for it that it is gone."""
+
+    def __getattr__(self: object, name: str) -> Any:
+        if name in GONE[cls.__name__]:
+            raise AttributeError(_gone(cls.__name__, name))
+        return object.__getattribute__(self, name)  # raises as if this function were not there
+
+    cls.__getattr__ = __getattr__  # type: ignore[attr-defined]
+    return cls
+
+
 def renamed_arguments(**names: str) -> Callable[[F], F]:
-    """Let a function be called by the old names of its keywords: ``old="new"``, with a warning."""
+    """Let a function be called by the old names of its keywords: ``old="new"``, with a warning.
+
+    Keywords that `GONE` lists for it are refused.
+    """
 
     def decorate(function: F) -> F:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
+            for name in kwargs.keys() & GONE.get(function.__name__, {}).keys():
+                raise TypeError(_gone(function.__name__, name))
             for old in names.keys() & kwargs.keys():
                 new = names[old]
                 if new in kwargs:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import tlnb
 from tlnb import gain as rules
+from tlnb._renamed import renamed_names
 from tlnb.data.pools import PARTS
 from tlnb.data.tables import KINDS
 from tlnb.errors import ConvergenceError
@@ -260,6 +261,8 @@ def _write(gain: TransferGain, places: dict[str, Path]) -> None:
         for path in new.values():
             path.unlink(missing_ok=True)
 
+
+__getattr__ = renamed_names(__name__)
 
 if __name__ == "__main__":
     sys.exit(main())

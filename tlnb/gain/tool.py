@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from tlnb._renamed import renamed_arguments
+from tlnb._renamed import gone_attributes, renamed_arguments
 from tlnb.data.task import Task, check_task
 from tlnb.gain.candidates import MEASURES, Candidates, Errors, Grid, alone, coupled
 from tlnb.gain.training import DECAYS, train_beside
@@ -42,6 +42,7 @@ OPPONENTS = ("scratch", "matched prior", "best width")
 CHOSEN = ("coupling", "temperature", "readout_precision", "richness")
 
 
+@gone_attributes
 @dataclass(frozen=True, eq=False)
 class TransferGain:
     """The verdict and the tables it rests on.
@@ -72,8 +73,7 @@ class TransferGain:
     expected_gain : over scratch, from the training labels alone; the number to rank sources by.
     more_examples : how many more target examples would decide, if the gain stays; None if decided.
     trained : networks trained beside it, or None.
-    width, n_train, n_test, classes, failures : N1; numbers of examples; number of outputs;
-        candidates that did not converge.
+    width, n_train, n_test, classes, failures : N1; how many examples, outputs, failed candidates.
     theory : by which errors of the choices were computed; their Monte Carlo errors, if it has any,
         are part of the gains' standard errors. The curve, the candidates and the regret are always
         the scalar theory's.

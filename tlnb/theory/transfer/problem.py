@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 import numpy as np
 
+from tlnb._renamed import gone_attributes
 from tlnb.data.task import Task
 from tlnb.priors import PriorOptions, Priors
 from tlnb.theory.one_task import ProportionalSolution
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 
+@gone_attributes
 class TransferProblem(PreparedTransfer):
     """A source, a target and their priors: the interface behind everything about transfer.
 
