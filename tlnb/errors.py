@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-_PACKAGE = str(Path(__file__).parent / "_")[:-1]
+# Of no caller: this package, and what enters and leaves its contexts.
+_PASSED = str(Path(__file__).parent / "_")[:-1], contextlib.__file__
 
 
 class ConvergenceError(RuntimeError):
@@ -31,7 +32,7 @@ class SamplingError(RuntimeError):
         self.state = state
 
 
-@contextmanager
+@contextlib.contextmanager
 def needs(extra: str) -> Iterator[None]:
     """Around an import: if the library is not installed, say which extra of tlnb brings it.
 
@@ -47,9 +48,9 @@ def needs(extra: str) -> Iterator[None]:
         raise ModuleNotFoundError(hint, name=error.name) from error
 
 
-def warn_caller(message: str, category: type[Warning]) -> None:
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn in the name of the line outside this package that led here."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PASSED):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)

@@ -257,6 +257,7 @@ def test_two_runs_at_a_time_compute_every_point_once(tmp_path):
     said = [run.communicate(timeout=300)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
     assert sum("another run is at it" in text for text in said) == 1
+    assert not any("tlnb/sweeps" in text or "contextlib" in text for text in said)
     assert sorted(calls.read_text().split()) == ["1", "2", "3", "4"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.nc", "calls"]
 
@@ -304,8 +305,9 @@ def test_failing_point_is_recorded_then_tried_again(tmp_path):
 
 
 def test_point_unlike_the_others_is_a_failure(tmp_path):
-    with pytest.warns(UserWarning, match="layout"):
+    with pytest.warns(UserWarning, match="layout") as caught:
         made = sweep(tmp_path / "a.nc", uneven, SMALL, workers=1)
+    assert {warning.filename for warning in caught} == {__file__}
     np.testing.assert_array_equal(np.isnan(made["values"]).all("values_0"), [False, True, False])
     assert len(list((tmp_path / "a.nc.points").iterdir())) == 2, "to be tried again"
 
@@ -346,8 +348,9 @@ def test_points_of_another_sweep_are_not_used(tmp_path, undisturbed, other):
     path = tmp_path / "a.nc"
     grid = {**GRID, "width": [20], "scheme": ["a"]}
     foreign = _interrupt(path, grid=grid, **other)
-    with pytest.warns(UserWarning, match="3 points of another sweep"):
+    with pytest.warns(UserWarning, match="3 points of another sweep") as caught:
         made = sweep(path, grid=grid, workers=1)
+    assert {warning.filename for warning in caught} == {__file__}
     assert bits(made) == bits(undisturbed.sel(width=[20], scheme=["a"]))
     assert all(file.exists() for file in foreign)
 
@@ -355,8 +358,9 @@ def test_points_of_another_sweep_are_not_used(tmp_path, undisturbed, other):
 def test_result_of_another_sweep_is_not_used(tmp_path):
     path = tmp_path / "a.nc"
     sweep(path, labelled, SMALL, workers=1)
-    with pytest.warns(UserWarning, match="another function.*again"):
+    with pytest.warns(UserWarning, match="another function.*again") as caught:
         made = sweep(path, labelled, {"width": [1, 2]}, workers=1)
+    assert {warning.filename for warning in caught} == {__file__}
     assert made.sizes["width"] == 2
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import product
@@ -15,6 +14,7 @@ import xarray as xr
 from tqdm import tqdm
 
 import tlnb
+from tlnb.errors import warn_caller
 from tlnb.sweeps.fingerprint import as_json, code_fingerprint, fingerprint, worker_fingerprint
 from tlnb.sweeps.grid import check_function, check_grid, check_workers, point_seed
 from tlnb.sweeps.points import Point, compute, merge
@@ -115,9 +115,7 @@ def run_grid(
             return found
         folder.mkdir(exist_ok=True)
         if foreign := set(folder.glob("*.nc")) - {point.file for point in points}:
-            warnings.warn(
-                f"{folder}: {len(foreign)} points of another sweep, not used", stacklevel=2
-            )
+            warn_caller(f"{folder}: {len(foreign)} points of another sweep, not used")
         failures = _compute_missing(function, points, dims, backend, n_jobs, progress, path.name)
         dataset = merge(axes, points, failures)
         call = f"tlnb.sweeps.run_grid({name}, ..., path={path.name!r}, seed={seed})"

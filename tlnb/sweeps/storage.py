@@ -7,13 +7,14 @@ import io
 import os
 import sys
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import xarray as xr
+
+from tlnb.errors import warn_caller
 
 
 def load(path: str | os.PathLike) -> xr.Dataset:
@@ -28,7 +29,7 @@ def load(path: str | os.PathLike) -> xr.Dataset:
     if "failure" not in dataset:
         raise ValueError(f"path must be a whole sweep, got one point of it: {path}")
     if failed := [text for text in dataset["failure"].values.ravel() if text]:
-        warnings.warn(f"{path}: {len(failed)} points failed, first {failed[0]}", stacklevel=2)
+        warn_caller(f"{path}: {len(failed)} points failed, first {failed[0]}")
     return dataset
 
 
@@ -68,7 +69,7 @@ def read_or_warn(path: Path, fingerprint: str) -> xr.Dataset | None:
         try:
             return read(path, fingerprint)
         except ValueError as error:
-            warnings.warn(f"{error}: computing it again", stacklevel=3)
+            warn_caller(f"{error}: computing it again")
     return None
 
 
@@ -83,7 +84,7 @@ def only_run(path: Path) -> Iterator[bool]:
     while True:
         file = open(beside, "ab")
         if not _lock(file, wait=False):
-            warnings.warn(f"{path}: another run is at it, waiting for its end", stacklevel=4)
+            warn_caller(f"{path}: another run is at it, waiting for its end")
             waited = True
             _lock(file, wait=True)
         # The run before removed its file: that one is free for all, and nobody's.

@@ -65,8 +65,9 @@ def test_equal_widths_in_closed_form():
 def test_the_scan_finds_every_root():
     """The instance with three roots of chapter 02: least action wins, the other is reported."""
     e, y2 = MANY
-    with pytest.warns(CompetingSaddlesWarning, match=r"further minima: R = 0.0116"):
+    with pytest.warns(CompetingSaddlesWarning, match=r"further minima: R = 0.0116") as caught:
         found = source_saddle(e, y2, widths=np.array([20.0]), temperature=0.01)
+    assert [warning.filename for warning in caught] == [__file__]
     assert found.R == pytest.approx(2.655, abs=1e-3)
     assert found.competing[0][0] == pytest.approx(0.0116, abs=1e-4)
     with pytest.warns(CompetingSaddlesWarning):

@@ -14,7 +14,6 @@ one equation for ln R, since R grows with φ. It can have several roots; that of
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from tlnb.errors import CompetingSaddlesWarning, ConvergenceError
+from tlnb.errors import CompetingSaddlesWarning, ConvergenceError, warn_caller
 
 Array = NDArray[np.float64]
 TOLERANCE = 1e-9  # on the undamped residual
@@ -146,11 +145,10 @@ def source_saddle(
     competing = tuple((R, action) for action, R, _, _ in minima[1:])
     if competing:
         listed = ", ".join(f"R = {R:.4g} (action {action:.4g})" for R, action in competing)
-        warnings.warn(
+        warn_caller(
             f"the action at widths={all_widths.tolist()} has further minima: {listed}; taken is "
             f"R = {minima[0][1]:.4g} (action {minima[0][0]:.4g})",
             CompetingSaddlesWarning,
-            stacklevel=3,
         )
     action, R, residual, factors = minima[0]
     Q[finite] = factors
