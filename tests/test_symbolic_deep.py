@@ -9,7 +9,7 @@ import sympy as sp
 from tlnb import symbolic as sym
 from tlnb import symbolic_deep as deep
 from tlnb.priors import weight_covariances
-from tlnb.theory.deep.action import Blocks, deep_action
+from tlnb.theory.deep.action import DeepBlocks, deep_action
 from tlnb.theory.deep.wishart import Chain, layers_action
 
 n = sp.Symbol("n", positive=True)
@@ -128,7 +128,7 @@ def test_action_of_the_package_is_the_slope_of_the_replicated_action(depth):
     slope = float((action(h) - action(-h)) / (2 * h))
     G_s = T_s * np.eye(3) + POINTS[0][0] * K[0]
     m, u = K[1].T @ np.linalg.solve(G_s, K[1]), K[1].T @ np.linalg.solve(G_s, y_s)
-    coded = deep_action(z, Blocks(K[2], K[3], m, u, y_t, T, chain))
+    coded = deep_action(z, DeepBlocks(K[2], K[3], m, u, y_t, T, chain))
     assert coded == pytest.approx(slope, rel=1e-10)
 
 

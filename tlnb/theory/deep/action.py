@@ -32,7 +32,7 @@ from tlnb.theory.factors import Cholesky
 Array = NDArray[np.float64]
 
 
-class Blocks(NamedTuple):
+class DeepBlocks(NamedTuple):
     """All the action needs at given widths and couplings.
 
     ``K_t``, ``K_tt`` (P_t, P_t): the target's nested kernel and that between two targets.
@@ -47,12 +47,12 @@ class Blocks(NamedTuple):
     temperature: float
     chain: Chain
 
-    def weakened(self, share: float) -> Blocks:
+    def weakened(self, share: float) -> DeepBlocks:
         """The source's influence scaled down: at 0 the target is alone."""
         return self._replace(K_tt=share * self.K_tt, m=share**2 * self.m, u=share * self.u)
 
 
-def delta(z: Array, blocks: Blocks) -> Array:
+def delta(z: Array, blocks: DeepBlocks) -> Array:
     """Δ = T + D K_t + o (K_t - K_tt) of shape (P_t, P_t); ``z`` (3, m) holds D_l, x_l, o_l."""
     D, _, o = z[:, 0]
     matrix = (D + o) * blocks.K_t - o * blocks.K_tt
@@ -60,7 +60,7 @@ def delta(z: Array, blocks: Blocks) -> Array:
     return matrix
 
 
-def deep_action(z: Array, blocks: Blocks) -> float:
+def deep_action(z: Array, blocks: DeepBlocks) -> float:
     """S at any (D_l, x_l, o_l), ``z`` (3, m), with D_l > 0 and Δ positive definite."""
     _, x, o = z[:, 0]
     factor = Cholesky.of(delta(z, blocks))
@@ -97,7 +97,7 @@ class _Data(NamedTuple):
     factor: Cholesky
 
     @classmethod
-    def at(cls, z: Array, blocks: Blocks) -> _Data:
+    def at(cls, z: Array, blocks: DeepBlocks) -> _Data:
         factor = Cholesky.of(delta(z, blocks))
         A, C, M = (factor.whitened(K) for K in (blocks.K_t, blocks.K_tt, blocks.m))
         u, y = factor.half(np.column_stack([blocks.u, blocks.y])).T
@@ -135,7 +135,7 @@ class _Data(NamedTuple):
         return float((T**2 * (w @ w) + T * spread) / len(r)), w
 
 
-def expand(D: Array, o: Array, blocks: Blocks) -> Expansion:
+def expand(D: Array, o: Array, blocks: DeepBlocks) -> Expansion:
     """The reduced action at (D_l, o_l), arrays of shape (m,); exact derivatives.
 
     Raises `LinAlgError` where Δ is not positive definite.

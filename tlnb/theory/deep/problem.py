@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tlnb.data.task import Task, check_task
 from tlnb.kernels import gram, squared_norms
 from tlnb.priors import PriorOptions, Priors, WeightCovariances, weight_covariances
-from tlnb.theory.deep.action import Blocks
+from tlnb.theory.deep.action import DeepBlocks
 from tlnb.theory.deep.couplings import Couplings, Inputs, Kernels
 from tlnb.theory.deep.nested import nested_kernel, through_layers
 from tlnb.theory.deep.one_task import DeepOneTaskProblem, check_priors, check_widths
@@ -210,14 +210,14 @@ class DeepTransferProblem:
         """λ1 of the target at these widths."""
         return self.priors.at_width(widths[-1]).readout_precision
 
-    def blocks(self, widths: tuple[float, ...], couplings: Couplings) -> Blocks:
+    def blocks(self, widths: tuple[float, ...], couplings: Couplings) -> DeepBlocks:
         """The blocks of the action, at least one width finite and one coupling > 0."""
         chain, held = self.chain(widths, couplings)
         V, K_t, K_tt = self.train_kernels(couplings)
         V, K_t, K_tt = V / held[1], K_t / held[2], K_tt / held[3]
         known = V / self.source_noise(widths)[:, None]
         u = self.source_problem.projections @ known
-        return Blocks(K_t, K_tt, V.T @ known, u, self.target.y, self.priors.temperature, chain)
+        return DeepBlocks(K_t, K_tt, V.T @ known, u, self.target.y, self.priors.temperature, chain)
 
     def saddle(self, widths: tuple[float, ...], couplings: Couplings) -> Saddle:
         """The physical saddle point, at least one width finite and one coupling > 0.
@@ -259,7 +259,7 @@ class DeepTransferProblem:
     def _branch(self, widths: tuple[float, ...], pattern: Couplings) -> Branch:
         """Couplings 1/(1/γ_l + 1/γ) with γ from 0 to infinity, where they are the pattern's."""
 
-        def blocks_at(coupling: float) -> Blocks:
+        def blocks_at(coupling: float) -> DeepBlocks:
             return self.blocks(widths, self.capped(pattern, coupling))
 
         first = self.capped(pattern, 1e-2 * self.priors.weight_precision)

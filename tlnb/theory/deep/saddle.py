@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tlnb.errors import ConvergenceError
 from tlnb.theory import branch
 from tlnb.theory.branch import follow
-from tlnb.theory.deep.action import Blocks, Expansion, expand
+from tlnb.theory.deep.action import DeepBlocks, Expansion, expand
 from tlnb.theory.newton import TOLERANCE
 from tlnb.theory.newton import newton as safeguarded
 
@@ -59,12 +59,12 @@ class _Equations:
     """
 
     point: Expansion
-    blocks: Blocks
+    blocks: DeepBlocks
     equations: Array
     jacobian: Array
 
     @classmethod
-    def at(cls, point: Expansion, blocks: Blocks) -> _Equations:
+    def at(cls, point: Expansion, blocks: DeepBlocks) -> _Equations:
         D, _, o = point.z
         chain, m = blocks.chain, len(D)
         # First derivatives of (D_l, o_l) in (δ, ω), and the second ones of D_l.
@@ -104,7 +104,7 @@ class _Equations:
         return self.at(expand(*at, self.blocks), self.blocks)
 
 
-def _moved(point: Expansion, blocks: Blocks, step: Array) -> tuple[Array, Array]:
+def _moved(point: Expansion, blocks: DeepBlocks, step: Array) -> tuple[Array, Array]:
     """(D_l, o_l) after a ``step`` (2, m) in (δ_l, ω_l)."""
     D, _, o = point.z
     chain, m = blocks.chain, len(D)
@@ -121,7 +121,7 @@ def _moved(point: Expansion, blocks: Blocks, step: Array) -> tuple[Array, Array]
     return new_D, new_o
 
 
-def newton(coordinates: Array, blocks: Blocks, max_iterations: int = 50) -> Saddle:
+def newton(coordinates: Array, blocks: DeepBlocks, max_iterations: int = 50) -> Saddle:
     """Solve for the saddle near (ln D_l, o_l), ``coordinates`` of shape (2, m).
 
     The step is halved until the scaled residuals decrease; the caller judges ``converged``.
@@ -134,7 +134,7 @@ def newton(coordinates: Array, blocks: Blocks, max_iterations: int = 50) -> Sadd
     return Saddle(point.z, point.train_error, *report, blocks.chain.scale)
 
 
-class Branch(branch.Branch[Blocks, Saddle]):
+class Branch(branch.Branch[DeepBlocks, Saddle]):
     """The saddle points at given widths, from x = o = 0: see `tlnb.theory.branch`.
 
     Infinite coupling is reached from one that differs from it by little.
@@ -142,14 +142,16 @@ class Branch(branch.Branch[Blocks, Saddle]):
     Parameters
     ----------
     blocks_at : callable
-        The `Blocks` at a coupling > 0, infinity included.
+        The `DeepBlocks` at a coupling > 0, infinity included.
     scratch : array of shape (m,)
         The target's overlaps D_l when it is trained alone.
     unit : float
         A coupling of the size of the target's weight precision.
     """
 
-    def __init__(self, blocks_at: Callable[[float], Blocks], scratch: Array, unit: float) -> None:
+    def __init__(
+        self, blocks_at: Callable[[float], DeepBlocks], scratch: Array, unit: float
+    ) -> None:
         start = np.array([np.log(scratch), np.zeros_like(scratch)])
         super().__init__(blocks_at, newton, start, unit, ADVICE)
 
@@ -173,7 +175,7 @@ class Branch(branch.Branch[Blocks, Saddle]):
         return self.points[np.inf]
 
 
-def follow_width(blocks_at: Callable[[float], Blocks], widest: float = 1e6) -> Saddle:
+def follow_width(blocks_at: Callable[[float], DeepBlocks], widest: float = 1e6) -> Saddle:
     """The saddle point reached from wide networks instead of small couplings.
 
     ``blocks_at(t)`` are the blocks with all widths multiplied by exp(-t). At infinite width nothing

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlnb.chunking import chunks
 from tlnb.data.task import Task, check_task
-from tlnb.theory.deep.action import Blocks, deep_action, delta
+from tlnb.theory.deep.action import DeepBlocks, deep_action, delta
 from tlnb.theory.deep.couplings import Couplings, Inputs
 from tlnb.theory.deep.one_task import DeepSolution
 from tlnb.theory.factors import Cholesky
@@ -54,7 +54,7 @@ class _Predictor:
         widths: tuple[float, ...],
         couplings: Couplings,
         z: Array,
-        blocks: Blocks,
+        blocks: DeepBlocks,
     ) -> _Predictor:
         _, x, o = z[:, 0]
         factor = Cholesky.of(delta(z, blocks))
