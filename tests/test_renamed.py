@@ -137,8 +137,9 @@ def test_attributes_and_arguments_that_are_gone_say_so():
         with pytest.raises(AttributeError, match=f"'{cls.__name__}' object has no attribute 'ab'"):
             _ = found.ab
     assert pickle.loads(pickle.dumps(problem)).priors == problem.priors
-    with pytest.raises(TypeError, match=r"transfer_gain\.splits is gone since .*leave-one-out"):
-        transfer_gain(source, target, splits=10)
+    for name in _renamed.GONE["transfer_gain"]:
+        with pytest.raises(TypeError, match=rf"transfer_gain\.{name} is gone since version 0\.2"):
+            transfer_gain(source, target, **{name: None})
 
 
 def test_what_serves_instead_is_there_and_the_notes_name_what_is_gone():

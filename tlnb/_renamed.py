@@ -122,7 +122,10 @@ GONE: dict[str, dict[str, str]] = {
         "test_blocks": "its kernels.products",
         "test_kernels": "its kernels.test",
     },
-    "transfer_gain": {"splits": "nothing: choices are made by leave-one-out"},
+    "transfer_gain": {
+        "priors": "its keywords: temperatures, richness or readout_precisions, and those of Priors",
+        "splits": "nothing: choices are made by leave-one-out",
+    },
 }
 
 
