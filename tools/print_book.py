@@ -12,6 +12,7 @@ import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import yaml
 from playwright.sync_api import sync_playwright
@@ -54,18 +55,22 @@ def print_book(site: Path, target: Path) -> int:
             page.goto(f"{address}/{name}.html")
             page.evaluate(_READY)
             title = page.locator(".bd-article h1").first.inner_text().rstrip("#").strip()
-            margins = {side: "18mm" for side in ("top", "bottom", "left", "right")}
-            sheets = page.pdf(format="A4", margin=margins, print_background=True)
+            sheets = page.pdf(
+                format="A4",
+                margin={"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"},
+                print_background=True,
+            )
             start = len(writer.pages)
             writer.append(PdfReader(io.BytesIO(sheets)))
-            writer.add_outline_item(title, start)
+            writer.add_outline_item(title=title, page_number=start)
         browser.close()
         server.shutdown()
     for sheet in writer.pages:
-        for note in list(sheet.get("/Annots") or []):
+        notes: Any = sheet.get("/Annots") or []
+        for note in list(notes):
             action = note.get_object().get("/A", {})
             if str(action.get("/URI", "")).startswith(address):
-                sheet["/Annots"].remove(note)
+                notes.remove(note)
     writer.compress_identical_objects()
     writer.write(target)
     return len(writer.pages)
