@@ -34,19 +34,10 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 
 def _imports(name: str) -> set[str]:
-    """Modules of tlnb that a module imports, when loaded or called, but not for types only."""
+    """Modules of tlnb that a module imports, when loaded, when called or for its types."""
     tree = ast.parse(MODULES[name].read_text(encoding="utf8"))
-    types_only = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
     found = set()
     for node in ast.walk(tree):
-        if node in types_only:
-            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

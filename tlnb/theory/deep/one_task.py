@@ -57,16 +57,17 @@ class DeepProcess(NamedTuple):
 
     def train_kernel(self) -> Array:
         """K of shape (P, P)."""
-        own = self._layers(self.X).variances
+        own = self.layers(self.X).variances
         return nested_kernel(self.activation, gram(self.X), own, own, self.variances)
 
     def projected(self, X: Array, factor: Eigenbasis) -> tuple[Array, Array]:
         """UᵀK of shape (P, n) against new inputs (n, N0), and their K(x, x) (n,)."""
-        own, new = self._layers(self.X), self._layers(X)
+        own, new = self.layers(self.X), self.layers(X)
         args = gram(self.X, X), own.variances, new.variances, self.variances
         return factor.projections(nested_kernel(self.activation, *args)), new.diagonal
 
-    def _layers(self, X: Array) -> Layers:
+    def layers(self, X: Array) -> Layers:
+        """The variances of the units of each layer at inputs (n, N0)."""
         pairs = [(c, c) for c in self.variances]
         return through_layers(self.activation, squared_norms(X), pairs)
 

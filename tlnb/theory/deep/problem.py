@@ -1,33 +1,37 @@
-"""Two coupled tasks for deep networks: nested kernels at every coupling, overlaps that solve."""
+"""Two coupled tasks for deep networks: their saddle points, predictors and transfer curves."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.data.task import Task, check_task
-from tlnb.kernels import gram, squared_norms
-from tlnb.priors import PriorOptions, Priors, WeightCovariances, weight_covariances
-from tlnb.theory.deep.action import DeepBlocks
-from tlnb.theory.deep.couplings import Couplings, Inputs, Kernels
-from tlnb.theory.deep.nested import nested_kernel, through_layers
+from tlnb.priors import PriorOptions, Priors
+from tlnb.theory.deep.action import DeepBlocks, deep_action
+from tlnb.theory.deep.couplings import Couplings, NestedKernels
 from tlnb.theory.deep.one_task import DeepOneTaskProblem, check_priors, check_widths
 from tlnb.theory.deep.saddle import Branch, Saddle, follow_width
-from tlnb.theory.deep.solution import DeepTransferSolution, solution, sweep
+from tlnb.theory.deep.solution import (
+    DeepTransferSolution,
+    Predictor,
+    overlaps_alone,
+    overlaps_coupled,
+)
 from tlnb.theory.deep.source import SourceSaddle
 from tlnb.theory.deep.wishart import Chain
+from tlnb.theory.prediction import AVERAGED
 from tlnb.validation import check_count, check_couplings
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
 Array = NDArray[np.float64]
-CACHE = 2**24  # numbers kept in kernel blocks of several couplings
+SCALARS = ("Q_s", "Q_t", "Q_st", "Q_tt", "train_error", "log_evidence", "residual")
+OF_TARGET = ("action", "log_evidence", "train_error", "residual", "iterations", "converged")
 UNCOUPLED = 1e-20  # of the weight precision: beside coupled layers, the limit γ → 0
 
 
@@ -79,18 +83,13 @@ class DeepTransferProblem:
         self.priors = priors = check_priors(type(self).__name__, priors, options)
         self.depth = check_count("depth", depth)
         self.source_problem = DeepOneTaskProblem(source, priors.of_source(), depth=self.depth)
-        self._source_variances = through_layers(
-            priors.activation,
-            squared_norms(source.X),
-            [(1 / priors.source_weight_precision,) * 2] * self.depth,
-        ).variances
         self._sources: dict[tuple[float, ...], SourceSaddle] = {}
         self._set_target(target)
 
     def _set_target(self, target: Task) -> None:
         self.target = check_task("target", target, self.source.n_features)
-        self._inputs = self.inputs(target.X)
-        self._kernels: OrderedDict[Couplings, Kernels] = OrderedDict()
+        source = self.source_problem
+        self.kernels = NestedKernels(source.process, source.factor, target.X, self.priors)
         self._branches: dict[tuple[tuple[float, ...], Couplings], Branch] = {}
         self._from_wide: dict[tuple[tuple[float, ...], Couplings], Saddle] = {}
         self.__dict__.pop("centred", None)
@@ -107,25 +106,79 @@ class DeepTransferProblem:
     ) -> DeepTransferSolution:
         """The saddle point at widths (N_1, ..., N_L): see `tlnb.theory.deep.solve`."""
         widths = check_widths(widths, self.depth)
-        return solution(self, widths, check_couplings(couplings, self.depth))
+        couplings = check_couplings(couplings, self.depth)
+        covariances = np.array(self.kernels.covariances(couplings))
+        if not any(couplings) or np.isinf(widths).all():
+            of_source = self.source_saddle(widths).Q
+            alone = self.alone(couplings).solve(widths=widths)
+            shared = {name: getattr(alone, name) for name in OF_TARGET}
+            overlaps = overlaps_alone(of_source, alone.Q, covariances)
+            return DeepTransferSolution(widths, couplings, overlaps, **shared, _predictor=alone)
+        saddle = self.saddle(widths, couplings)
+        capped = self.capped(couplings, np.inf)
+        blocks = self.blocks(widths, capped)
+        action = deep_action(saddle.z, blocks)
+        constant = blocks.chain.widths.sum() - len(blocks.y) * np.log(2 * np.pi)
+        return DeepTransferSolution(
+            widths,
+            couplings,
+            overlaps_coupled(saddle.z, blocks.chain.s, np.isfinite(widths), covariances),
+            action,
+            log_evidence=-0.5 * (action - constant),
+            train_error=saddle.train_error,
+            residual=saddle.residual,
+            iterations=saddle.iterations,
+            converged=saddle.converged,
+            _predictor=self.predictor(widths, capped, saddle.z, blocks),
+        )
+
+    def predictor(
+        self, widths: tuple[float, ...], couplings: Couplings, z: Array, blocks: DeepBlocks
+    ) -> Predictor:
+        """The predictor at a saddle point ``z`` (3, m)."""
+        held, y_s = self.chain(widths, couplings)[1], self.source_problem.projections
+        noise_s = self.source_noise(widths)
+        return Predictor.at(self.kernels, couplings, z, blocks, held, noise_s, y_s)
 
     def sweep(
         self, test: Task, *, widths: Sequence[float], couplings: Sequence[float | Sequence[float]]
     ) -> Dataset:
         """Theory over couplings: see `tlnb.theory.deep.coupling_sweep`."""
-        return sweep(self, test, check_widths(widths, self.depth), couplings)
+        import xarray as xr
 
-    def covariances(self, couplings: Couplings) -> list[WeightCovariances]:
-        """The weight covariances of each layer; exactly uncoupled layers have zeros."""
-        return [
-            weight_covariances(
-                coupling,
-                source_weight_precision=self.priors.source_weight_precision,
-                target_weight_precision=self.priors.weight_precision,
-                scheme=self.priors.coupling_scheme,
-            )
-            for coupling in couplings
-        ]
+        widths = check_widths(widths, self.depth)
+        each = [check_couplings(entry, self.depth) for entry in couplings]
+        check_task("test", test, self.target.n_features)
+        names = (*SCALARS, *AVERAGED)
+        table = {name: np.zeros(len(each)) for name in names}
+        overlaps = np.zeros((len(each), self.depth, 4))
+        # Ascending, so that the branch is followed once.
+        for i in sorted(range(len(each)), key=lambda i: each[i]):
+            solved = self.solve(widths=widths, couplings=each[i])
+            outcome = solved.predict(test.X, test.y)
+            overlaps[i] = solved.overlaps
+            for name in SCALARS:
+                table[name][i] = getattr(solved, name)
+            for name in AVERAGED:
+                table[name][i] = getattr(outcome, name).mean()
+        numbers = all(np.ndim(entry) == 0 for entry in couplings)
+        variables: dict[str, Any] = {name: ("coupling", values) for name, values in table.items()}
+        for k, name in enumerate(("A_s", "A_st", "A_t", "A_tt")):
+            variables[name] = (("coupling", "layer"), overlaps[..., k])
+        return xr.Dataset(
+            variables,
+            coords={
+                "coupling": [g[0] for g in each] if numbers else np.arange(len(each)),
+                "layer": np.arange(1, self.depth + 1),
+                "layer_coupling": (("coupling", "layer"), np.array(each)),
+            },
+            attrs={
+                "widths": np.array(widths),
+                "activation": self.priors.activation.name,
+                "temperature": self.priors.temperature,
+                "coupling_scheme": self.priors.coupling_scheme,
+            },
+        )
 
     def alone(self, couplings: Couplings) -> DeepOneTaskProblem:
         """The target from scratch, with the prior variances c_t that these couplings leave it."""
@@ -135,7 +188,7 @@ class DeepTransferProblem:
             readout_precision=self.priors.readout_precision,
             richness=self.priors.richness,
         )
-        variances = [c.c_t for c in self.covariances(couplings)]
+        variances = [c.c_t for c in self.kernels.covariances(couplings)]
         return DeepOneTaskProblem(self.target, own, depth=self.depth, variances=variances)
 
     def source_saddle(self, widths: tuple[float, ...]) -> SourceSaddle:
@@ -149,50 +202,13 @@ class DeepTransferProblem:
         share = self.source_saddle(widths).R / self.source_problem.readout_precision(widths)
         return self.source_problem.factor.noise(share, self.priors.source_temperature)
 
-    def inputs(self, X: Array) -> Inputs:
-        """Inner products of the source's and the target's inputs with inputs X (n, N0)."""
-        return Inputs(gram(self.source.X, X), gram(self.target.X, X), squared_norms(X))
-
-    def kernels(self, inputs: Inputs, couplings: Couplings) -> Kernels:
-        """Nested kernels of both training sets with these inputs."""
-        activation, covariances = self.priors.activation, self.covariances(couplings)
-        _, c_st, c_t, c_tt = zip(*covariances, strict=True)
-        itself = list(zip(c_t, c_t, strict=True))
-        own = through_layers(activation, squared_norms(self.target.X), itself).variances
-        new = through_layers(activation, inputs.norms, itself).variances
-        K_st = nested_kernel(activation, inputs.of_source, self._source_variances, new, c_st)
-        return Kernels(
-            self.source_problem.factor.projections(K_st),
-            nested_kernel(activation, inputs.own, own, new, c_t),
-            nested_kernel(activation, inputs.own, own, new, c_tt),
-        )
-
-    def diagonals(self, inputs: Inputs, couplings: Couplings) -> tuple[Array, Array]:
-        """K_t(x, x) and K_tt(x, x) of shape (n,)."""
-        covariances = self.covariances(couplings)
-        found = []
-        for of_two in ([c.c_t for c in covariances], [c.c_tt for c in covariances]):
-            pairs = [(c.c_t, c_ab) for c, c_ab in zip(covariances, of_two, strict=True)]
-            found.append(through_layers(self.priors.activation, inputs.norms, pairs).diagonal)
-        return found[0], found[1]
-
-    def train_kernels(self, couplings: Couplings) -> Kernels:
-        """Those of the target's own inputs, the most recent couplings kept."""
-        if couplings in self._kernels:
-            self._kernels.move_to_end(couplings)
-            return self._kernels[couplings]
-        blocks = self._kernels[couplings] = self.kernels(self._inputs, couplings)
-        while len(self._kernels) > max(1, CACHE // sum(block.size for block in blocks)):
-            self._kernels.popitem(last=False)
-        return blocks
-
     def chain(self, widths: tuple[float, ...], couplings: Couplings) -> tuple[Chain, Array]:
         """The layers of finite width, and (4,) what the kernels must be divided by, entry by entry.
 
         That is the covariances which the overlaps of the first of these layers hold already, and
         the readouts' precisions. Layers of infinite width only pass on the matrix above.
         """
-        c = np.array(self.covariances(couplings))
+        c = np.array(self.kernels.covariances(couplings))
         finite = np.flatnonzero(np.isfinite(widths))
         ends = [*finite[1:], self.depth - 1]
         passed = np.array(
@@ -213,8 +229,7 @@ class DeepTransferProblem:
     def blocks(self, widths: tuple[float, ...], couplings: Couplings) -> DeepBlocks:
         """The blocks of the action, at least one width finite and one coupling > 0."""
         chain, held = self.chain(widths, couplings)
-        V, K_t, K_tt = self.train_kernels(couplings)
-        V, K_t, K_tt = V / held[1], K_t / held[2], K_tt / held[3]
+        V, K_t, K_tt = self.kernels.train(couplings).over(held)
         known = V / self.source_noise(widths)[:, None]
         u = self.source_problem.projections @ known
         return DeepBlocks(K_t, K_tt, V.T @ known, u, self.target.y, self.priors.temperature, chain)
@@ -240,7 +255,7 @@ class DeepTransferProblem:
     @cached_property
     def centred(self) -> bool:
         """Whether independent networks have no output in common, as for every odd activation."""
-        kernels = self.train_kernels((0.0,) * self.depth)
+        kernels = self.kernels.train((0.0,) * self.depth)
         return bool(abs(kernels.K_tt).max() <= 1e-9 * abs(kernels.K_t).max())
 
     def _from_wide_networks(self, widths: tuple[float, ...], couplings: Couplings) -> Saddle:
@@ -276,120 +291,3 @@ class DeepTransferProblem:
         return tuple(
             largest if np.isinf(g) else max(g * largest / (g + largest), least) for g in pattern
         )
-
-
-def solve(
-    source: Task,
-    target: Task,
-    *,
-    widths: Sequence[float],
-    couplings: float | Sequence[float],
-    **priors: Unpack[PriorOptions],
-) -> DeepTransferSolution:
-    """The Franz-Parisi saddle point of a deep target coupled to a deep source.
-
-    Parameters
-    ----------
-    source, target : Task
-        Inputs (P_s, N0), (P_t, N0) and their labels.
-    widths : sequence of L floats
-        (N_1, ..., N_L) ≥ 1 of both networks, from the input up. A layer of infinite width only
-        maps kernels; with all of them infinite no label of the source reaches the target.
-    couplings : float or sequence of L floats
-        γ ≥ 0 of every layer, or of each layer from the input up; ``numpy.inf`` freezes a layer at
-        the source's weights, 0 leaves it untied.
-    **priors
-        activation, temperature, weight_precision, readout_precision or richness (λ1/N_L), the same
-        with ``source_`` in front, coupling_scheme: see `Priors`.
-
-    Notes
-    -----
-    Exact at leading order for linear networks; for others the rescaling of nested kernels layer by
-    layer is an ansatz, whose corrections grow with depth (chapter 10). For activations that are
-    not odd it has no solution at small couplings of more than one hidden layer: a
-    `ConvergenceError`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For arguments outside what is allowed, activations without a kernel at some layer, and
-        kernels singular at this temperature.
-    ConvergenceError
-        If no physical saddle point with a small residual was reached.
-
-    Warns
-    -----
-    CompetingSaddlesWarning
-        If the action of the source or of the target alone has further minima.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tlnb import Task
-    >>> from tlnb.theory.deep import solve
-    >>> X = np.random.default_rng(0).standard_normal((50, 10))
-    >>> source, target = Task(X[:40], X[:40, 0]), Task(X[40:], X[40:, 0])
-    >>> solution = solve(source, target, widths=(20, 40), couplings=1.0, temperature=0.1)
-    >>> solution.overlaps.shape, bool(0 < solution.Q_st < solution.Q_s)
-    ((2, 4), True)
-    """
-    widths = check_widths(widths)
-    problem = DeepTransferProblem(source, target, depth=len(widths), **priors)
-    return problem.solve(widths=widths, couplings=couplings)
-
-
-def coupling_sweep(
-    source: Task,
-    target: Task,
-    test: Task,
-    *,
-    widths: Sequence[float],
-    couplings: Sequence[float | Sequence[float]],
-    **priors: Unpack[PriorOptions],
-) -> Dataset:
-    """The transfer curve of two data sets for one deep network: theory over couplings.
-
-    The source's kernel is decomposed once.
-
-    Parameters
-    ----------
-    source, target, test : Task
-        ``test`` holds the inputs and labels of the target task that errors are averaged over.
-    widths : sequence of L floats
-        (N_1, ..., N_L), see `solve`.
-    couplings : sequence
-        Each entry a number for all layers, or a tuple (γ_1, ..., γ_L).
-    **priors
-        As in `solve`.
-
-    Returns
-    -------
-    xarray.Dataset over (coupling)
-        Q_s, Q_t, Q_st, Q_tt, train_error, squared_bias, total_variance, source_variance,
-        test_error, classification_error, log_evidence, residual, and A_s, A_st, A_t, A_tt over
-        (coupling, layer). The coordinate ``coupling`` is γ where all entries are numbers, otherwise
-        their position; ``layer_coupling`` (coupling, layer) always tells.
-
-    Raises
-    ------
-    ValueError, TypeError, ConvergenceError
-        As `solve` does.
-
-    Examples
-    --------
-    Both layers tied, and the first one alone:
-
-    >>> import numpy as np
-    >>> from tlnb import Task
-    >>> from tlnb.theory.deep import coupling_sweep
-    >>> X = np.random.default_rng(0).standard_normal((80, 10))
-    >>> source, target, test = (Task(X[p], X[p, 0]) for p in np.split(np.arange(80), [40, 50]))
-    >>> curve = coupling_sweep(
-    ...     source, target, test, widths=(20, 20), couplings=[(1.0, 1.0), (np.inf, 0.0)]
-    ... )
-    >>> dict(curve.sizes)
-    {'coupling': 2, 'layer': 2}
-    """
-    widths = check_widths(widths)
-    problem = DeepTransferProblem(source, target, depth=len(widths), **priors)
-    return problem.sweep(test, widths=widths, couplings=couplings)

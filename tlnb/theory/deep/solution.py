@@ -1,4 +1,4 @@
-r"""Transfer between deep networks: the solved problem, its predictor, sweeps over couplings.
+r"""Transfer between deep networks: the solved problem and its predictor.
 
 The predictor is that of one hidden layer (`tlnb.theory.transfer`) with the overlaps of the readouts
 replaced by those that multiply the nested kernels.
@@ -6,65 +6,61 @@ replaced by those that multiply the nested kernels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlnb.chunking import chunks
-from tlnb.data.task import Task, check_task
-from tlnb.theory.deep.action import DeepBlocks, deep_action, delta
-from tlnb.theory.deep.couplings import Couplings, Inputs
+from tlnb.theory.deep.action import DeepBlocks, delta
+from tlnb.theory.deep.couplings import Couplings, NestedKernels
 from tlnb.theory.deep.one_task import DeepSolution
 from tlnb.theory.factors import Cholesky
 from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
-from tlnb.theory.prediction import AVERAGED, Prediction, in_parts, prediction
-from tlnb.validation import check_couplings
-
-if TYPE_CHECKING:
-    from xarray import Dataset
-
-    from tlnb.theory.deep.problem import DeepTransferProblem
+from tlnb.theory.prediction import Prediction, in_parts, prediction
 
 Array = NDArray[np.float64]
-SCALARS = ("Q_s", "Q_t", "Q_st", "Q_tt", "train_error", "log_evidence", "residual")
 
 
 @dataclass(frozen=True, eq=False)
-class _Predictor:
-    """The coupled target's predictor at one saddle point ``z`` (3, m)."""
+class Predictor:
+    """The coupled target's predictor at one saddle point ``z`` (3, m).
 
-    problem: DeepTransferProblem
+    ``held`` (4,) is what divides the kernels; ``noise_s`` and ``y_s`` (P_s,) are G_s and the
+    source's labels in the eigenbasis of its kernel, ``V`` = UᵀK_st (P_s, P_t).
+    """
+
+    kernels: NestedKernels
     couplings: Couplings
     z: Array
     held: Array
-    noise_s: Array  # G_s in its eigenbasis
-    V: Array  # UᵀK_st
-    factor: Cholesky  # of Δ
+    noise_s: Array
+    y_s: Array
+    V: Array
     temperature: float
+    factor: Cholesky  # of Δ
     E: Array
     Wr: Array
 
     @classmethod
     def at(
         cls,
-        problem: DeepTransferProblem,
-        widths: tuple[float, ...],
+        kernels: NestedKernels,
         couplings: Couplings,
         z: Array,
         blocks: DeepBlocks,
-    ) -> _Predictor:
+        held: Array,
+        noise_s: Array,
+        y_s: Array,
+    ) -> Predictor:
+        """Factorise Δ once for all new inputs."""
         _, x, o = z[:, 0]
         factor = Cholesky.of(delta(z, blocks))
         Wr = factor.solve(blocks.y - x * blocks.u)
         E = o * blocks.K_tt - x**2 * blocks.m
-        held = problem.chain(widths, couplings)[1]
-        V = problem.train_kernels(couplings).V / held[1]
-        noise_s = problem.source_noise(widths)
+        V = kernels.train(couplings).V / held[1]
         T = blocks.temperature
-        return cls(problem, couplings, z, held, noise_s, V, factor, T, E, Wr)
+        return cls(kernels, couplings, z, held, noise_s, y_s, V, T, factor, E, Wr)
 
     def leave_one_out(self) -> LeaveOneOut:
         """The closed form of `tlnb.theory.leave_one_out`, from the factor of Δ."""
@@ -72,15 +68,16 @@ class _Predictor:
         spread = np.einsum("ij,ij->j", W, self.E @ W)
         return leave_one_out(self.Wr, np.diagonal(W), spread, self.temperature)
 
-    def __call__(self, inputs: Inputs, y: Array | None) -> Prediction:
+    def __call__(self, X: Array, y: Array | None) -> Prediction:
+        """The prediction at inputs (n, N0)."""
         (D, x, o), held = self.z[:, 0], self.held
-        kernels = self.problem.kernels(inputs, self.couplings)
-        V, K_t, K_tt = kernels.V / held[1], kernels.K_t / held[2], kernels.K_tt / held[3]
-        k_t, k_tt = self.problem.diagonals(inputs, self.couplings)
+        inputs = self.kernels.inputs(X)
+        V, K_t, K_tt = self.kernels.between(inputs, self.couplings).over(held)
+        k_t, k_tt = self.kernels.diagonals(inputs, self.couplings)
         known = V / self.noise_s[:, None]
         delta_x = (D + o) * K_t - o * K_tt
         epsilon = o * K_tt - x**2 * (self.V.T @ known)
-        mean = x * self.problem.source_problem.projections @ known + self.Wr @ delta_x
+        mean = x * self.y_s @ known + self.Wr @ delta_x
         W_delta = self.factor.solve(delta_x)
         from_source = x**2 * np.einsum("kn,kn->n", V, known)
         from_source += np.einsum("kn,kn->n", 2 * epsilon - self.E @ W_delta, W_delta)
@@ -116,8 +113,7 @@ class DeepTransferSolution:
     residual: float
     iterations: int
     converged: bool
-    _problem: DeepTransferProblem = field(repr=False)
-    _predictor: _Predictor | DeepSolution = field(repr=False)
+    _predictor: Predictor | DeepSolution = field(repr=False)
 
     @property
     def Q_s(self) -> float:
@@ -151,61 +147,24 @@ class DeepTransferSolution:
 
         Memory is bounded: the test points are taken in chunks.
         """
-        predictor, problem = self._predictor, self._problem
+        predictor = self._predictor
         if isinstance(predictor, DeepSolution):
             return predictor.predict(X, y)
-        numbers = 3 * problem.source.n_examples + 8 * problem.target.n_examples
-        return in_parts(
-            X,
-            y,
-            problem.target.n_features,
-            lambda n: chunks(n, numbers),
-            lambda X, y: predictor(problem.inputs(X), y),
-        )
+        (P_s, P_t), N0 = predictor.V.shape, predictor.kernels.X.shape[1]
+        return in_parts(X, y, N0, lambda n: chunks(n, 3 * P_s + 8 * P_t), predictor)
 
 
-def solution(
-    problem: DeepTransferProblem, widths: tuple[float, ...], couplings: Couplings
-) -> DeepTransferSolution:
-    """`solve` for a problem that is already prepared, and checked arguments."""
-    of_source = problem.source_saddle(widths).Q
-    covariances = np.array(problem.covariances(couplings))
-    if not any(couplings) or np.isinf(widths).all():
-        alone = problem.alone(couplings).solve(widths=widths)
-        prior = covariances[:, [0, 0, 2, 2]]
-        overlaps = _down(np.array([of_source, 0 * of_source, alone.Q, 0 * alone.Q]).T, prior)
-        names = ("action", "log_evidence", "train_error", "residual", "iterations", "converged")
-        shared = {name: getattr(alone, name) for name in names}
-        return DeepTransferSolution(
-            widths, couplings, overlaps, **shared, _problem=problem, _predictor=alone
-        )
-    saddle = problem.saddle(widths, couplings)
-    couplings_ = problem.capped(couplings, np.inf)
-    blocks = problem.blocks(widths, couplings_)
-    action = deep_action(saddle.z, blocks)
-    constant = blocks.chain.widths.sum() - len(blocks.y) * np.log(2 * np.pi)
-    return DeepTransferSolution(
-        widths,
-        couplings,
-        _layer_overlaps(saddle.z, blocks.chain.s, np.isfinite(widths), covariances),
-        action,
-        -0.5 * (action - constant),
-        saddle.train_error,
-        saddle.residual,
-        saddle.iterations,
-        saddle.converged,
-        _problem=problem,
-        _predictor=_Predictor.at(problem, widths, couplings_, saddle.z, blocks),
-    )
+def overlaps_alone(of_source: Array, of_target: Array, covariances: Array) -> Array:
+    """(A_s, A_st, A_t, A_tt) of every layer (L, 4) of two networks that know nothing of each other.
 
-
-def _down(factors: Array, covariances: Array) -> Array:
-    """Overlaps (L, 4) from factors of each layer and the covariances of each layer's weights."""
-    passed = np.vstack([covariances[1:], np.ones((1, 4))])
+    From the factors (L,) of both and the covariances (L, 4) of each layer's weights.
+    """
+    factors = np.array([of_source, 0 * of_source, of_target, 0 * of_target]).T
+    passed = np.vstack([covariances[1:, [0, 0, 2, 2]], np.ones((1, 4))])
     return np.cumprod((factors * passed)[::-1], axis=0, dtype=np.float64)[::-1]
 
 
-def _layer_overlaps(z: Array, s: Array, finite: NDArray[np.bool_], covariances: Array) -> Array:
+def overlaps_coupled(z: Array, s: Array, finite: NDArray[np.bool_], covariances: Array) -> Array:
     """(A_s, A_st, A_t, A_tt) of every layer; layers of infinite width pass on those above."""
     D, x, o = z
     solved = iter(np.array([s, x, D + o, o]).T[::-1])
@@ -216,46 +175,3 @@ def _layer_overlaps(z: Array, s: Array, finite: NDArray[np.bool_], covariances: 
         rows.append(above)
         passed = covariances[layer]
     return np.array(rows[::-1])
-
-
-def sweep(
-    problem: DeepTransferProblem,
-    test: Task,
-    widths: tuple[float, ...],
-    couplings: Sequence[float | Sequence[float]],
-) -> Dataset:
-    """`coupling_sweep` for a problem that is already prepared, and checked widths."""
-    import xarray as xr
-
-    each = [check_couplings(entry, problem.depth) for entry in couplings]
-    check_task("test", test, problem.target.n_features)
-    names = (*SCALARS, *AVERAGED)
-    table = {name: np.zeros(len(each)) for name in names}
-    overlaps = np.zeros((len(each), problem.depth, 4))
-    # Ascending, so that the branch is followed once.
-    for i in sorted(range(len(each)), key=lambda i: each[i]):
-        solved = solution(problem, widths, each[i])
-        outcome = solved.predict(test.X, test.y)
-        overlaps[i] = solved.overlaps
-        for name in SCALARS:
-            table[name][i] = getattr(solved, name)
-        for name in AVERAGED:
-            table[name][i] = getattr(outcome, name).mean()
-    numbers = all(np.ndim(entry) == 0 for entry in couplings)
-    variables: dict[str, Any] = {name: ("coupling", values) for name, values in table.items()}
-    for k, name in enumerate(("A_s", "A_st", "A_t", "A_tt")):
-        variables[name] = (("coupling", "layer"), overlaps[..., k])
-    return xr.Dataset(
-        variables,
-        coords={
-            "coupling": [g[0] for g in each] if numbers else np.arange(len(each)),
-            "layer": np.arange(1, problem.depth + 1),
-            "layer_coupling": (("coupling", "layer"), np.array(each)),
-        },
-        attrs={
-            "widths": np.array(widths),
-            "activation": problem.priors.activation.name,
-            "temperature": problem.priors.temperature,
-            "coupling_scheme": problem.priors.coupling_scheme,
-        },
-    )
