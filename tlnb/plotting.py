@@ -63,6 +63,13 @@ def coupling_positions(couplings: ArrayLike) -> NDArray[np.float64]:
     """Return where couplings stand on the axis: finite ones at log10 γ, 0 and ∞ a decade outside.
 
     ValueError if a coupling is negative or NaN, or there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.plotting import coupling_positions
+    >>> coupling_positions([0, 0.1, 1, 10, np.inf])
+    array([-2., -1.,  0.,  1.,  2.])
     """
     γ = np.asarray(couplings, dtype=np.float64)
     if γ.size == 0 or not (γ >= 0).all():
@@ -96,7 +103,14 @@ def coupling_axis(ax: Axes, couplings: ArrayLike) -> NDArray[np.float64]:
 
 
 def width_label(width: float) -> str:
-    """Return ``"$N_1 = 50$"``, or with ∞ for infinite width."""
+    """Return ``"$N_1 = 50$"``, or with ∞ for infinite width.
+
+    Examples
+    --------
+    >>> from tlnb.plotting import width_label
+    >>> width_label(50)
+    '$N_1 = 50$'
+    """
     return r"$N_1 = \infty$" if np.isinf(width) else f"$N_1 = {width:g}$"
 
 

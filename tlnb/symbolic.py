@@ -60,6 +60,18 @@ def integrate_readouts(
     ``features`` holds σ(h_i) of example μ at [μ, i]; the network is f = features v / sqrt(N1), the
     prior v_i ~ N(0, 1/λ1), the likelihood Π_μ N(y_μ | f_μ, T). Each step is one sympy integral of
     exp(-a v²/2 + b v). No determinant enters, so that it checks `log_gaussian`.
+
+    Examples
+    --------
+    One unit and one example: a Gaussian of variance T + s²/λ1 = 11/4.
+
+    >>> import sympy as sp
+    >>> from tlnb.symbolic import integrate_readouts
+    >>> half, s, y = sp.Rational(1, 2), sp.Matrix([[3]]), sp.Matrix([2])
+    >>> found = integrate_readouts(s, y, temperature=half, readout_precision=sp.Integer(4))
+    >>> direct = -sp.log(2 * sp.pi * sp.Rational(11, 4)) / 2 - 2 / sp.Rational(11, 4)
+    >>> bool(abs(sp.N(found - direct)) < 1e-12)
+    True
     """
     a, b, u = sp.Dummy(positive=True), sp.Dummy(real=True), sp.Dummy(real=True)
     integral = sp.integrate(sp.exp(-a * u**2 / 2 + b * u), (u, -sp.oo, sp.oo))
@@ -83,6 +95,15 @@ def effective_action(
 
     A matrix Q is that of several outputs: N1 (Tr Q - ln det Q) and Q⊗K, with the labels of one
     output below those of the other in the column y.
+
+    Examples
+    --------
+    >>> import sympy as sp
+    >>> from tlnb.symbolic import effective_action
+    >>> Q, k, y, N, T = sp.symbols("Q k y N T", positive=True)
+    >>> action = effective_action(Q, k, y, width=N, temperature=T)
+    >>> action - sp.log(T + Q * k) - y**2 / (T + Q * k)
+    N*(Q - log(Q))
     """
     overlap, kernel = as_block(Q), as_block(K)
     noise = temperature * sp.eye(overlap.rows * kernel.rows)
@@ -107,6 +128,16 @@ class ReplicaMatrix:
 
     Scalars stand for 1×1 blocks. n may be a symbol wherever it is an argument, except in
     `explicit`.
+
+    Examples
+    --------
+    The determinant, for any number n of replicas, from blocks of one:
+
+    >>> import sympy as sp
+    >>> from tlnb.symbolic import ReplicaMatrix
+    >>> G = ReplicaMatrix(s=sp.Integer(4), x=sp.Integer(1), d=sp.Integer(3), o=sp.Integer(2))
+    >>> G.explicit(3).det(), sp.exp(G.log_det(3))
+    (25, 25)
     """
 
     s: sp.Matrix

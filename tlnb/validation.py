@@ -63,7 +63,14 @@ def check_count(name: str, value: object, least: int = 1) -> int:
 
 
 def check_couplings(couplings: float | Iterable[float], depth: int) -> tuple[float, ...]:
-    """Return one γ ≥ 0 for each of ``depth`` layers, infinity allowed; a number is for all."""
+    """Return one γ ≥ 0 for each of ``depth`` layers, infinity allowed; a number is for all.
+
+    Examples
+    --------
+    >>> from tlnb.validation import check_couplings
+    >>> check_couplings(1, 3), check_couplings((0, float("inf")), 2)
+    ((1.0, 1.0, 1.0), (0.0, inf))
+    """
     each = couplings if isinstance(couplings, Iterable) else (couplings,) * depth
     checked = tuple(check_nonnegative("couplings", g, allow_infinite=True) for g in each)
     if len(checked) != depth:
@@ -123,6 +130,13 @@ def check_rng(
 
     An integer seeds one stream for each ``purpose``: two functions that are given the same integer
     and say what for share no random numbers.
+
+    Examples
+    --------
+    >>> from tlnb.validation import check_rng
+    >>> first, second = check_rng("rng", 0, "source"), check_rng("rng", 0, "target")
+    >>> first.random() == second.random()
+    False
     """
     try:
         if purpose and isinstance(value, Integral):

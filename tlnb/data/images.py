@@ -208,6 +208,12 @@ def parse_groups(groups: Groups) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
     Groups may come as a pair, each written ``"3,8"`` or as a sequence of integers. ValueError
     unless there are two, none empty, of integers >= 0 that are all different.
+
+    Examples
+    --------
+    >>> from tlnb.data.images import parse_groups
+    >>> parse_groups("3,8 | 4,9") == parse_groups([(3, 8), (4, 9)])
+    True
     """
     try:
         pair = groups.split("|") if isinstance(groups, str) else groups

@@ -59,6 +59,17 @@ class HiddenManifold:
     label_noise : float
         Standard deviation of a Gaussian added to the teacher's field, before the sign if there
         is one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.data.manifold import HiddenManifold
+    >>> from tlnb.kernels import get_activation
+    >>> F, theta = np.random.default_rng(0).standard_normal((2, 20, 50))
+    >>> world = HiddenManifold(F, theta[:, 0], get_activation("erf"))
+    >>> task = world.sample(200, rng=1)
+    >>> task.X.shape, bool(np.isin(task.y, [-1, 1]).all())
+    ((200, 50), True)
     """
 
     F: Array

@@ -73,6 +73,13 @@ def read(
         If a file cannot be read.
     ImportError
         For .parquet without the reader that pandas needs: ``pip install 'tlnb[parquet]'``.
+
+    Examples
+    --------
+    >>> from tlnb.data.tables import read
+    >>> data = read(([[0.0, 1.0], [1.0, 0.0], [0.2, 0.9]], [3, 8, 3]))
+    >>> data.X.shape, data.y, data.X_test is None
+    ((3, 2), array([3, 8, 3]), True)
     """
     if isinstance(source, tuple):
         if len(source) != 2:
@@ -134,6 +141,16 @@ def class_tasks(
     ValueError
         For labels all alike, test labels that training has not seen, and classes of which no two
         examples are alike.
+
+    Examples
+    --------
+    Two classes make one task, three make one each against the rest:
+
+    >>> from tlnb.data.tables import class_tasks, read
+    >>> X = [[0.0], [0.1], [1.0], [1.1], [2.0], [2.1]]
+    >>> tasks, _, classes = class_tasks(read((X, [3, 3, 5, 5, 8, 8])))
+    >>> tasks[1].y, classes
+    (array([-1., -1.,  1.,  1., -1., -1.]), array([3, 5, 8]))
     """
     check_choice("kind", kind, KINDS)
     y = data.y

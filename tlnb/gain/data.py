@@ -102,6 +102,13 @@ def from_images(
     scale : centre, and make the mean of |x|²/N0 over source and target one
     seed : of the draw
     **numbers : n_source, n_target and n_test; None: 300 (or 150 a class if that is less), 40, 300
+
+    Examples
+    --------
+    >>> from tlnb.gain.data import from_images
+    >>> data = from_images("digits", "3,8|4,9", "3,8|5,9", n_source=60, n_target=20, n_test=40)
+    >>> data.source[0].n_examples, data.target[0].n_examples, data.test[0].n_examples
+    (60, 20, 40)
     """
     most = [
         min(SOURCE_IMAGES, OF_A_CLASS * min(map(len, parse_groups(groups))))

@@ -115,7 +115,17 @@ def expected_gain(opponent: Candidates, network: Candidates) -> float:
 
 
 def gain(opponent: Judged, network: Judged, measure: str = "test_error") -> tuple[float, float]:
-    """What the network gains over the opponent in a measure, and its standard error."""
+    """What the network gains over the opponent in a measure, and its standard error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.gain.verdict import Judged, gain
+    >>> scratch = Judged(np.full((3, 10), 0.5), on_test=True)
+    >>> network = Judged(np.full((3, 10), 0.2), on_test=True)
+    >>> round(gain(scratch, network)[0], 9)
+    0.3
+    """
     index = MEASURES.index(measure)
     differences = opponent.errors[index] - network.errors[index]
     same = np.array_equal(opponent.errors, network.errors, equal_nan=True)  # then so is the noise

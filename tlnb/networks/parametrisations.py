@@ -161,6 +161,15 @@ def weight_decays(
     Decays
         Two numbers, equal only where λ1/λ0 is that of the parametrisation: give each to the
         parameters of its layer.
+
+    Examples
+    --------
+    >>> from tlnb.networks.parametrisations import theory_point, weight_decays
+    >>> sizes = {"width": 100, "n_features": 50, "n_examples": 200}
+    >>> decays = weight_decays(0.1, 1.0, 2.0, **sizes)
+    >>> point = theory_point(tuple(decays), temperature=0.1, **sizes)
+    >>> round(point.weight_precision, 9), round(point.readout_precision, 9)
+    (1.0, 2.0)
     """
     written = PARAMETRISATIONS[check_choice("parametrisation", parametrisation, PARAMETRISATIONS)]
     T = check_positive("temperature", temperature)
@@ -183,6 +192,14 @@ def decay_table(
     -------
     pandas.DataFrame
         A row for each parametrisation: Tλ0, Tλ1, and the richness λ1/N1 at λ0 = 1.
+
+    Examples
+    --------
+    The same decay is nearer to lazy or to rich learning, as the network is written:
+
+    >>> from tlnb.networks.parametrisations import decay_table
+    >>> decay_table(1e-3, width=100, n_features=50, n_examples=200).richness.round(3).tolist()
+    [0.01, 0.005, 1.0]
     """
     import pandas as pd
 

@@ -78,6 +78,18 @@ def compare_protocols(
     ValueError, TypeError, ConvergenceError
         As of `train_readout` and `train_two_layer`; of a divergence only if every candidate of
         a protocol diverges.
+
+    Examples
+    --------
+    >>> from tlnb import CorrelatedHiddenManifold
+    >>> from tlnb.networks import TwoLayerNetwork, compare_protocols
+    >>> task = CorrelatedHiddenManifold(40, 20, random_state=0).sample_target(200, rng=1)
+    >>> rows = slice(0, 100), slice(100, 200)
+    >>> train, validation = (type(task)(task.X[part], task.y[part]) for part in rows)
+    >>> network = TwoLayerNetwork.random(30, 40, rng=2)
+    >>> found = compare_protocols(network, train, validation, protocols=("TF", "RF"))
+    >>> [f"{name}: {best.regularization}" for name, best in found.items()]
+    ['TF: ...', 'RF: ...']
     """
     if unknown := set(training) - set(TRAINING):
         raise TypeError(f"training must be among {', '.join(TRAINING)}, got {sorted(unknown)}")

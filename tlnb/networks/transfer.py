@@ -294,6 +294,17 @@ def train_transfer(
     ------
     ValueError, TypeError, ConvergenceError
         As `train_mode` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.networks import train_transfer
+    >>> X = np.random.default_rng(0).standard_normal((30, 5))
+    >>> source, target = Task(X[:24], X[:24, 0]), Task(X[24:], X[24:, 0])
+    >>> trained = train_transfer(source, target, width=8, coupling=1.0, starts=2, temperature=0.1)
+    >>> {way: len(modes) for way, modes in trained.items()}
+    {'source': 2, 'scratch': 2, 'frozen': 2, 'fine-tuned': 2}
     """
     width = check_count("width", width)
     given = Priors.of("train_transfer", priors).at_width(width)
@@ -330,6 +341,20 @@ def error_table(trained: dict[str, list[Mode]], test: Task) -> DataFrame:
     pandas.DataFrame with columns way, start, squared_error, error, iterations and converged
         squared_error is the mean of (y - f)², error the fraction of wrong signs for labels ±1 and
         else again the squared error.
+
+    Examples
+    --------
+    Three labels tell little, the source tells more:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.networks.transfer import error_table, train_transfer
+    >>> X = np.random.default_rng(0).standard_normal((80, 5))
+    >>> source, target, test = (Task(X[p], X[p, 0]) for p in np.split(np.arange(80), [40, 43]))
+    >>> trained = train_transfer(source, target, width=8, coupling=10.0, starts=1, temperature=0.1)
+    >>> errors = error_table(trained, test).set_index("way").squared_error
+    >>> bool(errors["fine-tuned"] < errors["scratch"])
+    True
     """
     import pandas as pd
 

@@ -110,6 +110,17 @@ def sample_deep_posterior(
         For arguments outside what is allowed.
     SamplingError
         If the posterior is not finite; the last finite positions are in its ``state``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.sampling import sample_deep_posterior
+    >>> X = np.random.default_rng(0).standard_normal((20, 5))
+    >>> given = {"temperature": 0.1, "chains": 2, "draws": 5, "warmup": 5, "progress": False}
+    >>> drawn = sample_deep_posterior(Task(X, X[:, 0]), widths=(10, 8), **given)
+    >>> dict(drawn.order_parameter.sizes), drawn.attrs["widths"]
+    ({'chain': 2, 'draw': 5}, array([10,  8]))
     """
     widths = _widths(widths)
     given = Priors.of("sample_deep_posterior", priors).at_width(widths[-1])
@@ -181,6 +192,21 @@ def sample_deep_transfer(
     ------
     ValueError, TypeError, SamplingError
         As `sample_deep_posterior` does.
+
+    Examples
+    --------
+    The first layer tied to the source's, the second one free:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.sampling import sample_deep_transfer
+    >>> X = np.random.default_rng(0).standard_normal((25, 5))
+    >>> source, target = Task(X[:20], X[:20, 0]), Task(X[20:], X[20:, 0])
+    >>> plan = {"sources": 3, "chains": 2, "draws": 4, "warmup": 4, "rng": 0, "progress": False}
+    >>> given = {"widths": (10, 8), "couplings": (1.0, 0.0), "temperature": 0.1}
+    >>> drawn = sample_deep_transfer(source, target, **given, **plan)
+    >>> dict(drawn.Q_st.sizes)
+    {'source': 3, 'chain': 2, 'draw': 4}
     """
     widths = _widths(widths)
     given = Priors.of("sample_deep_transfer", priors).at_width(widths[-1])

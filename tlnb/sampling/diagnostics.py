@@ -22,7 +22,21 @@ PARTS = ("squared_bias", "total_variance", "source_variance")
 
 
 def chain_statistics(x: Array) -> tuple[float, float]:
-    """Rank-normalised R-hat and bulk effective sample size of x (chain, draw); NaN if too short."""
+    """Rank-normalised R-hat and bulk effective sample size of x (chain, draw); NaN if too short.
+
+    Examples
+    --------
+    Four chains of independent draws, and the same with one chain that stands apart:
+
+    >>> import numpy as np
+    >>> from tlnb.sampling.diagnostics import chain_statistics
+    >>> draws = np.random.default_rng(0).standard_normal((4, 500))
+    >>> r_hat, effective = chain_statistics(draws)
+    >>> r_hat < 1.01, 1500 < effective < 2500
+    (True, True)
+    >>> chain_statistics(draws + [[0], [0], [0], [3]])[0] > 1.3
+    True
+    """
     if x.shape[1] < 4:
         return np.nan, np.nan
     with needs("sampling"):
@@ -34,7 +48,19 @@ def chain_statistics(x: Array) -> tuple[float, float]:
 
 
 def pooled_r_hat(x: Array) -> float:
-    """Split R-hat of x (source, chain, draw), both variances averaged over the sources."""
+    """Split R-hat of x (source, chain, draw), both variances averaged over the sources.
+
+    Examples
+    --------
+    Sources may differ, the chains around each of them may not:
+
+    >>> import numpy as np
+    >>> from tlnb.sampling.diagnostics import pooled_r_hat
+    >>> draws = np.random.default_rng(0).standard_normal((10, 2, 200))
+    >>> sources, chains = 3.0 * np.arange(10)[:, None, None], 3.0 * np.arange(2)[:, None]
+    >>> pooled_r_hat(draws + sources) < 1.01, pooled_r_hat(draws + chains) > 1.5
+    (True, True)
+    """
     n = x.shape[2] // 2
     if n < 2:
         return np.nan

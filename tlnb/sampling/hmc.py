@@ -122,7 +122,22 @@ def hmc(
     angle: float,
     rotate: bool = True,
 ) -> tuple[State, Info]:
-    """One trajectory of total length ``angle`` in steps of at most ``step``, accepted or not."""
+    """One trajectory of total length ``angle`` in steps of at most ``step``, accepted or not.
+
+    Examples
+    --------
+    Where there is no likelihood the rotation is exact, and every trajectory accepted:
+
+    >>> import numpy as np
+    >>> from tlnb.sampling.hmc import hmc, init
+    >>> def flat(position):
+    ...     return np.zeros(len(position)), np.zeros_like(position)
+    >>> rng = np.random.default_rng(0)
+    >>> state = init(rng.standard_normal((1000, 3)), flat)
+    >>> state, info = hmc(state, flat, rng, step=0.5, angle=1.5)
+    >>> bool(info.acceptance.min() > 1 - 1e-9), bool(abs(state.position.std() - 1) < 0.05)
+    (True, True)
+    """
     steps = number_of_steps(angle, step)
     velocity = rng.standard_normal(state.position.shape)
     end, arrived = leapfrog(

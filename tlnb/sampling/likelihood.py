@@ -48,6 +48,21 @@ class NetworkLikelihood:
         N1.
     temperature, readout_precision : float
         T and λ1.
+
+    Examples
+    --------
+    The readouts integrated out: y is Gaussian with variance T + σ(h)²/λ1.
+
+    >>> import numpy as np
+    >>> from scipy.stats import norm
+    >>> from tlnb import Task
+    >>> from tlnb.kernels import get_activation
+    >>> from tlnb.sampling.likelihood import NetworkLikelihood
+    >>> task, sigma = Task([[1.0]], [2.0]), get_activation("linear")
+    >>> likelihood = NetworkLikelihood(task, sigma, 1, temperature=0.5, readout_precision=4.0)
+    >>> value, gradient = likelihood.collapsed(np.array([[[3.0]]]))
+    >>> bool(np.isclose(value[0], norm.logpdf(2.0, scale=np.sqrt(0.5 + 9.0 / 4.0))))
+    True
     """
 
     task: Task

@@ -149,6 +149,18 @@ def sample_outputs_transfer(
     ------
     ValueError, TypeError, SamplingError
         As `tlnb.sampling.sample_transfer` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.data.outputs import MultiOutputTask
+    >>> from tlnb.sampling import sample_outputs_transfer
+    >>> X = np.random.default_rng(0).standard_normal((25, 5))
+    >>> source, target = MultiOutputTask(X[:20], X[:20, :2]), MultiOutputTask(X[20:], X[20:, :3])
+    >>> plan = {"sources": 3, "chains": 2, "draws": 4, "warmup": 4, "rng": 0, "progress": False}
+    >>> given = {"coupling": 1.0, "width": 10, "temperature": 0.1}
+    >>> sample_outputs_transfer(source, target, **given, **plan).Q_st.shape
+    (3, 2, 4, 2, 3)
     """
     coupling = check_nonnegative("coupling", coupling, allow_infinite=True)
     plan = check_plan(draws, warmup, thin, None)

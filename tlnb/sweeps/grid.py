@@ -15,7 +15,18 @@ from tlnb.validation import check_choice, check_count
 
 
 def point_seed(seed: int, point: Mapping[str, Any]) -> int:
-    """Return the 64-bit seed of the point with these parameters in a sweep of this seed."""
+    """Return the 64-bit seed of the point with these parameters in a sweep of this seed.
+
+    Examples
+    --------
+    A point keeps its seed when the grid around it grows:
+
+    >>> from tlnb.sweeps import point_seed
+    >>> point_seed(4, {"width": 10, "draw": 0}) == point_seed(4, {"draw": 0, "width": 10})
+    True
+    >>> point_seed(4, {"width": 10, "draw": 0}) == point_seed(4, {"width": 10, "draw": 1})
+    False
+    """
     plain = {key: value if isinstance(value, (str, bool, np.bool_)) else float(value) + 0.0
              for key, value in point.items()}  # fmt: skip
     spawn_key = np.frombuffer(bytes.fromhex(fingerprint(plain)), dtype="<u4").tolist()

@@ -65,6 +65,18 @@ class Eigenbasis:
     """A kernel by its eigendecomposition K = U diag(e) Uᵀ.
 
     ``eigenvalues`` (P,), ascending and ≥ 0; ``eigenvectors`` (P, P), as columns.
+
+    Examples
+    --------
+    One decomposition for every Q and T:
+
+    >>> import numpy as np
+    >>> from tlnb.theory.factors import Eigenbasis
+    >>> A = np.random.default_rng(0).standard_normal((4, 6))
+    >>> factor = Eigenbasis.of(A @ A.T)
+    >>> G = 0.1 * np.eye(4) + 2.0 * A @ A.T
+    >>> bool(np.isclose(factor.shifted(2.0, 0.1).log_det(), np.linalg.slogdet(G)[1]))
+    True
     """
 
     eigenvalues: Array
@@ -133,7 +145,16 @@ class ShiftedEigenbasis:
 
 @dataclass(frozen=True, eq=False)
 class Cholesky:
-    """A positive definite matrix by G = L Lᵀ, with ``lower`` = L."""
+    """A positive definite matrix by G = L Lᵀ, with ``lower`` = L.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.theory.factors import Cholesky
+    >>> factor = Cholesky.of(np.array([[4.0, 2.0], [2.0, 3.0]]))
+    >>> factor.solve(np.array([2.0, 1.0])), round(factor.log_det(), 3)  # ln 8
+    (array([0.5, 0. ]), 2.079)
+    """
 
     lower: Array
 

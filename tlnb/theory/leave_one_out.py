@@ -57,6 +57,20 @@ def leave_one_out(
         W r and the diagonals of W and of W E W, in units of the readouts' prior.
     temperature, readout_precision : float
         T in the same units, and the λ1 that turns outputs back into those of the labels.
+
+    Examples
+    --------
+    A Gaussian process of kernel K and noise T, against a refit without the first example:
+
+    >>> import numpy as np
+    >>> from tlnb.theory.leave_one_out import leave_one_out
+    >>> A, y, T = np.random.default_rng(0).standard_normal((5, 9)), np.arange(5.0), 0.1
+    >>> K = A @ A.T
+    >>> W = np.linalg.inv(K + T * np.eye(5))
+    >>> refit = K[0, 1:] @ np.linalg.solve(K[1:, 1:] + T * np.eye(4), y[1:])
+    >>> left_out = leave_one_out(W @ y, np.diagonal(W), 0.0, T)
+    >>> bool(np.isclose(left_out.residual[0], y[0] - refit))
+    True
     """
     residual = solved / inverse_diagonal / np.sqrt(readout_precision)
     source = np.maximum(spread / inverse_diagonal**2, 0.0) / readout_precision

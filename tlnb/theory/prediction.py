@@ -50,7 +50,17 @@ class Prediction(NamedTuple):
 def prediction(
     mean: Array, total_variance: Array, source_variance: Array, y: Array | None = None
 ) -> Prediction:
-    """Assemble a `Prediction`, adding the errors if the labels ``y`` of shape (n,) are given."""
+    """Assemble a `Prediction`, adding the errors if the labels ``y`` of shape (n,) are given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.theory.prediction import prediction
+    >>> mean, variance, y = np.array([0.5]), np.array([1.0]), np.array([1.0])
+    >>> outcome = prediction(mean, variance, np.zeros(1), y)
+    >>> print(f"{outcome.test_error[0]} {outcome.classification_error[0]:.3f}")  # Φ(-1/2)
+    1.25 0.309
+    """
     if y is None:
         return Prediction(mean, total_variance, source_variance)
     squared_bias = (y - mean) ** 2

@@ -76,6 +76,18 @@ def nested_kernel(
         Variances of the preactivations of system a and of system b, see `through_layers`.
     covariances : sequence of L floats
         c_ab of each layer.
+
+    Examples
+    --------
+    Linear layers hand the inner products on as they are:
+
+    >>> import numpy as np
+    >>> from tlnb.kernels import get_activation, gram, squared_norms
+    >>> from tlnb.theory.deep.nested import nested_kernel, through_layers
+    >>> X, linear = np.random.default_rng(0).standard_normal((4, 10)), get_activation("linear")
+    >>> own = through_layers(linear, squared_norms(X), [(1.0, 1.0)] * 3).variances
+    >>> np.allclose(nested_kernel(linear, gram(X), own, own, [1.0] * 3), gram(X))
+    True
     """
     K = gram
     for layer, (rows, columns, c_ab) in enumerate(zip(left, right, covariances, strict=True), 1):

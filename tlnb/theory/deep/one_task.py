@@ -148,6 +148,18 @@ class DeepOneTaskProblem:
     **options
         activation, temperature, weight_precision, readout_precision or richness (λ1/N_L): see
         `Priors`.
+
+    Examples
+    --------
+    The kernel is decomposed once for all widths; wide layers leave it as it is:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.deep import DeepOneTaskProblem
+    >>> X = np.random.default_rng(0).standard_normal((20, 5))
+    >>> problem = DeepOneTaskProblem(Task(X, X[:, 0]), depth=2, temperature=0.1)
+    >>> [round(problem.solve(widths=(N, N)).R, 2) for N in (10, 1000, np.inf)]
+    [..., 1.0]
     """
 
     def __init__(

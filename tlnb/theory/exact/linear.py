@@ -53,6 +53,19 @@ class LinearSolution:
         doubled; the error left after that doubling is far smaller.
     iterations : number of doublings.
     converged : always true, a quadrature that does not settle raises.
+
+    Examples
+    --------
+    The law of Q is a density, whose mean is ``Q``:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.exact import linear
+    >>> X = np.random.default_rng(0).standard_normal((30, 5))
+    >>> solution = linear.solve(Task(X, X[:, 0]), width=20, temperature=0.1)
+    >>> Q = np.linspace(0.05, 5, 2000)
+    >>> bool(np.isclose(np.trapezoid(Q * solution.density(Q), Q), solution.Q))
+    True
     """
 
     width: float

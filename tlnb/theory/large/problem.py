@@ -258,6 +258,17 @@ def transfer_problem(
     ------
     ValueError, TypeError
         For a solver that is none of these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.priors import Priors
+    >>> from tlnb.theory.large import transfer_problem
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> tasks = Task(X[:30], X[:30, 0]), Task(X[30:], X[30:, 0])
+    >>> [type(transfer_problem(*tasks, Priors(), how)).__name__ for how in ("auto", "iterative")]
+    ['TransferProblem', 'LargeTransferProblem']
     """
     if options is not None and not isinstance(options, LargeOptions):
         known = ", ".join(each.name for each in fields(LargeOptions))

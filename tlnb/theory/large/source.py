@@ -85,6 +85,18 @@ def source_saddle(
     -----
     CompetingSaddlesWarning
         If the low rank's action has further minima.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.kernels import get_activation
+    >>> from tlnb.theory.large import source_saddle
+    >>> from tlnb.theory.large.kernel import LargeKernel
+    >>> X = np.random.default_rng(0).standard_normal((150, 10))
+    >>> kernel = LargeKernel(X, get_activation("erf"), 1.0)
+    >>> found = source_saddle(kernel, X[:, 0], width=50, temperature=0.1)
+    >>> bool(0 < found.error < 1e-2 * found.Q)
+    True
     """
     y = check_labels(y, len(kernel.X))
     width, temperature = check_width(width), check_positive("temperature", temperature)

@@ -128,6 +128,14 @@ def least_action(
     -----
     CompetingSaddlesWarning
         If the action has further minima.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.theory.one_task import least_action
+    >>> found = least_action(np.array([1.0]), np.array([9.0]), width=10, temperature=0.1)
+    >>> round(found.Q, 2), found.competing
+    (1.45, ())
     """
     roots = saddle_points(eigenvalues, squared_projections, width=width, temperature=temperature)
     columns = (values.tolist() for values in (roots.action, roots.Q, roots.residual, roots.minimum))

@@ -40,6 +40,20 @@ class ProportionalSolution:
     train_error : ⟨(y - f)²⟩ averaged over the training examples.
     residual, iterations, converged : of the solver; the residual is undamped.
     competing : (Q, action) of every other minimum of the action, lowest action first.
+
+    Examples
+    --------
+    The error of a network drawn from the posterior is that of the mean, and the variance:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.one_task import solve
+    >>> X = np.random.default_rng(0).standard_normal((30, 5))
+    >>> solution = solve(Task(X[:20], X[:20, 0]), width=20, temperature=0.1)
+    >>> outcome = solution.predict(X[20:], X[20:, 0])
+    >>> parts = outcome.squared_bias + outcome.total_variance
+    >>> bool(solution.Q > 1), np.allclose(outcome.test_error, parts)
+    (True, True)
     """
 
     width: float

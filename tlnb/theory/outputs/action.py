@@ -34,6 +34,21 @@ def effective_action(
     """A(Q) for a positive definite ``Q`` (C, C), given e_k (P,) of K and Uᵀy (P, C).
 
     At infinite width the first term is left out.
+
+    Examples
+    --------
+    A diagonal Q is one order parameter for each output, and their actions add up:
+
+    >>> import numpy as np
+    >>> from tlnb.theory import one_task, outputs
+    >>> e, z = np.array([0.5, 2.0]), np.array([[1.0, 2.0], [-1.0, 0.5]])
+    >>> at = {"width": 10, "temperature": 0.1}
+    >>> both = outputs.effective_action(np.diag([1.2, 0.7]), e, z, **at)
+    >>> first, second = (
+    ...     one_task.effective_action(Q, e, z[:, c] ** 2, **at) for c, Q in enumerate((1.2, 0.7))
+    ... )
+    >>> bool(np.isclose(both, first + second))
+    True
     """
     q, R = np.linalg.eigh(Q)
     return action_in_basis(q, eigenvalues, projections @ R, width=width, temperature=temperature)

@@ -77,6 +77,16 @@ def votes(mean: Array, covariance: Array) -> Array:
     ----------
     mean, covariance : arrays of shape (n, C) and (n, C, C)
         Of the outputs of networks, without the noise T.
+
+    Examples
+    --------
+    Of two outputs with one standard deviation each, means one apart, the larger mean wins with
+    probability Φ(1/sqrt(2)):
+
+    >>> import numpy as np
+    >>> from tlnb.theory.outputs import votes
+    >>> votes(np.array([[1.0, 0.0]]), np.eye(2)[None]).round(3)
+    array([[0.76, 0.24]])
     """
     n, C = mean.shape
     if C == 1:

@@ -194,6 +194,17 @@ def width_sweep(
     and over the outputs. Returns a Dataset over ``width`` with Q (width, output, other_output),
     train_error, squared_bias, total_variance, test_error, argmax_error (how often the largest mean
     output is not that of the label), log_evidence and residual. Raises and warns as `solve` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.data.outputs import MultiOutputTask
+    >>> from tlnb.theory import outputs
+    >>> X = np.random.default_rng(0).standard_normal((30, 5))
+    >>> task, test = (MultiOutputTask(X[p], X[p, :2]) for p in np.split(np.arange(30), [20]))
+    >>> curve = outputs.width_sweep(task, test, widths=[20, np.inf], temperature=0.1)
+    >>> curve.Q.shape, bool(np.allclose(curve.Q[1], np.eye(2)))
+    ((2, 2, 2), True)
     """
     check_options("width_sweep", priors, OneTaskOptions)
     return OutputsProblem(task, overlap=overlap, **priors).sweep(test, widths=widths)

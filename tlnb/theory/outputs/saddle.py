@@ -67,6 +67,17 @@ def least_action(
     -----
     CompetingSaddlesWarning
         If the search met further minima.
+
+    Examples
+    --------
+    Two outputs that are one and the same pull on the same readouts:
+
+    >>> import numpy as np
+    >>> from tlnb.theory.outputs import least_action
+    >>> found = least_action(np.array([1.0]), np.array([[3.0, 3.0]]), width=20, temperature=0.1)
+    >>> found.Q.round(1)
+    array([[1.2, 0.3],
+           [0.3, 1.2]])
     """
     C = projections.shape[1]
     given = {"width": width, "temperature": temperature}

@@ -188,6 +188,21 @@ class OutputsTransferProblem:
     ------
     ValueError, TypeError
         For arguments outside what is allowed.
+
+    Examples
+    --------
+    One decomposition of the source for all couplings; the training data choose among them:
+
+    >>> import numpy as np
+    >>> from tlnb.data.outputs import MultiOutputTask
+    >>> from tlnb.theory.outputs import OutputsTransferProblem
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> source = MultiOutputTask(X[:32], X[:32, :2])
+    >>> target = MultiOutputTask(X[32:], X[32:, :2])
+    >>> problem = OutputsTransferProblem(source, target, temperature=0.1)
+    >>> left_out = [problem.leave_one_out(20, g).test_error.mean() for g in (0.0, 10.0)]
+    >>> bool(left_out[1] < left_out[0])
+    True
     """
 
     def __init__(

@@ -182,6 +182,16 @@ def covariance_error(
     ------
     ValueError
         For different numbers of features, or a reference that is zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.theory.glm import GaussianCovariates
+    >>> from tlnb.theory.readout.equivalence import covariance_error
+    >>> reference = GaussianCovariates(np.eye(4), np.full(4, 0.2), teacher_variance=1.0)
+    >>> other = GaussianCovariates(1.1 * np.eye(4), np.full(4, 0.2), teacher_variance=1.0)
+    >>> print(f"{covariance_error(other, reference).feature:.2f}")
+    0.10
     """
     pairs = (
         (covariates.feature_covariance, reference.feature_covariance),

@@ -39,6 +39,20 @@ class ReplicaMap:
 
     `overlaps` is what a Gaussian readout makes of a pull, `conjugates` how hard the examples pull;
     a fixed point is where one undoes the other.
+
+    Examples
+    --------
+    At a fixed point each half undoes the other:
+
+    >>> import numpy as np
+    >>> from tlnb.theory.glm import GaussianCovariates, solve
+    >>> from tlnb.theory.readout.fixed_point import ReplicaMap
+    >>> covariates = GaussianCovariates(np.eye(20), np.full(20, 0.2), teacher_variance=1.0)
+    >>> solution = solve(covariates, sample_ratio=2.0, regularization=0.5, loss="square")
+    >>> at = ReplicaMap(covariates, 2.0, 0.5, "square", "sign")
+    >>> pulled = at.overlaps(*solution.conjugates)
+    >>> np.allclose(pulled, [solution.V, solution.q, solution.m])
+    True
     """
 
     covariates: GaussianCovariates

@@ -16,6 +16,13 @@ def gaussian_nodes(V: float, q: float, steepness: float, loss: str) -> tuple[Arr
 
     That is the label's probability at 0, the kinks of the hinge's proximal map, and the branch
     points of the logistic one, at a distance of π above ω = c and -V - c.
+
+    Examples
+    --------
+    >>> from tlnb.theory.readout.nodes import gaussian_nodes
+    >>> nodes, weights = gaussian_nodes(1.0, 1.0, 5.0, "hinge")
+    >>> round(float(weights.sum()), 9), round(float(weights @ nodes**2), 9)
+    (1.0, 1.0)
     """
     s = np.sqrt(q)
     steep = [(0.0, 1 / max(steepness, 0.1))]

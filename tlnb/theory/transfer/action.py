@@ -86,7 +86,18 @@ class _Rooted(NamedTuple):
 
 
 def delta(D: float, Q_tt: float, blocks: KernelBlocks) -> Array:
-    """Δ = T + D K_t + Q_tt (K_t - K_tt), of shape (P_t, P_t)."""
+    """Δ = T + D K_t + Q_tt (K_t - K_tt), of shape (P_t, P_t).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.theory.transfer import KernelBlocks, delta
+    >>> K, m, u = np.diag([0.5, 2.0]), np.zeros((2, 2)), np.zeros(2)
+    >>> blocks = KernelBlocks(K, 0.6 * K, m, u, u, 1.0, temperature=0.1, width=10)
+    >>> delta(2.0, 0.5, blocks)
+    array([[1.2, 0. ],
+           [0. , 4.5]])
+    """
     matrix = (D + Q_tt) * blocks.K_t
     matrix -= Q_tt * blocks.K_tt
     matrix.flat[:: len(matrix) + 1] += blocks.temperature
@@ -99,7 +110,21 @@ def explicit_Q_st(blocks: KernelBlocks, D: float, trace_m: float, uWu: float, uW
 
 
 def franz_parisi_action(Q_t: float, Q_tt: float, Q_st: float, blocks: KernelBlocks) -> float:
-    """S(Q_t, Q_tt, Q_st) at any overlaps with Q_t > Q_tt and Δ positive definite."""
+    """S(Q_t, Q_tt, Q_st) at any overlaps with Q_t > Q_tt and Δ positive definite.
+
+    Examples
+    --------
+    Without a source (m = u = 0, no overlap between targets) it is the action of one task:
+
+    >>> import numpy as np
+    >>> from tlnb.theory import one_task
+    >>> from tlnb.theory.transfer import KernelBlocks, franz_parisi_action
+    >>> K, y, nothing = np.diag([0.5, 2.0]), np.array([1.0, -2.0]), np.zeros((2, 2))
+    >>> blocks = KernelBlocks(K, nothing, nothing, np.zeros(2), y, 1.0, temperature=0.1, width=10)
+    >>> alone = one_task.effective_action(1.3, np.diag(K), y**2, width=10, temperature=0.1)
+    >>> bool(np.isclose(franz_parisi_action(1.3, 0.0, 0.0, blocks), alone))
+    True
+    """
     D = Q_t - Q_tt
     factor = Cholesky.of(delta(D, Q_tt, blocks))
     r = blocks.y - Q_st * blocks.u
@@ -126,6 +151,20 @@ def expand(D: float, Q_tt: float, blocks: KernelBlocks) -> Expansion:
     """S at (D, Q_tt), stationary in Q_st, its gradient (2,) and Hessian (2, 2); exact.
 
     Raises `LinAlgError` where Δ is not positive definite.
+
+    Examples
+    --------
+    At a saddle point the gradient vanishes:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.transfer import TransferProblem, expand
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> source, target = Task(X[:30], X[:30, 0]), Task(X[30:], X[30:, 0])
+    >>> problem = TransferProblem(source, target, temperature=0.1)
+    >>> found, blocks = problem.saddle(20, 1.0), problem.blocks(20, 1.0)
+    >>> bool(abs(expand(found.D, found.Q_tt, blocks).gradient).max() < 1e-8)
+    True
     """
     N, Q_s, T = blocks.width, blocks.Q_s, blocks.temperature
     factor = Cholesky.of(delta(D, Q_tt, blocks))

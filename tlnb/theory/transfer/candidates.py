@@ -84,6 +84,18 @@ class Choice(NamedTuple, Generic[Problem]):
     problem : the `TransferProblem` under the chosen priors. Its ``solve`` at the chosen width and
         coupling is the chosen network; of a baseline, its ``alone`` is.
     table : the errors of all candidates, as `candidates` returns them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.transfer import TransferProblem
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> source, target = Task(X[:32], X[:32, 0]), Task(X[32:], X[32:, 0])
+    >>> problem = TransferProblem(source, target, temperature=0.1)
+    >>> choice = problem.choose(widths=[20], couplings=[0, 1, 10], temperatures=[0.01, 0.1])
+    >>> choice.coupling > 0, dict(choice.table.sizes)
+    (True, {'temperature': 2, 'readout_precision': 1, 'width': 1, 'coupling': 3})
     """
 
     width: float

@@ -41,7 +41,14 @@ class Prepared(Protocol):
 
 
 def check_coupling(coupling: float | str, name: str = "coupling") -> float | str:
-    """Return a coupling γ ≥ 0, infinity allowed, or the criterion that chooses it."""
+    """Return a coupling γ ≥ 0, infinity allowed, or the criterion that chooses it.
+
+    Examples
+    --------
+    >>> from tlnb.theory.transfer import check_coupling
+    >>> check_coupling(3), check_coupling("evidence")
+    (3.0, 'evidence')
+    """
     if isinstance(coupling, str):
         return check_choice(name, coupling, CRITERIA)
     return check_nonnegative(name, coupling, allow_infinite=True)
@@ -49,7 +56,21 @@ def check_coupling(coupling: float | str, name: str = "coupling") -> float | str
 
 @renamed_arguments(tasks="problem")
 def evidence_coupling(problem: Prepared, width: float) -> float:
-    """The coupling of largest average log evidence, over 0 ≤ γ ≤ ∞."""
+    """The coupling of largest average log evidence, over 0 ≤ γ ≤ ∞.
+
+    Examples
+    --------
+    A source that learnt the same, at a temperature at which labels are not taken for exact:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.transfer import TransferProblem, evidence_coupling
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> source, target = Task(X[:36], X[:36, 0]), Task(X[36:], X[36:, 0])
+    >>> problem = TransferProblem(source, target, temperature=0.5)
+    >>> bool(evidence_coupling(problem, 20) > 1)
+    True
+    """
     return _least(problem, lambda coupling: -problem.log_evidence(width, coupling))
 
 

@@ -155,6 +155,20 @@ class TransferSolution:
     train_error : ⟨(y - f)²⟩ averaged over the target's training examples.
     residual, iterations, converged : of the solver; the residual is undamped and scaled, converged
         means that it is small and the solution physical.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.transfer import solve
+    >>> X = np.random.default_rng(0).standard_normal((50, 5))
+    >>> source, target = Task(X[:32], X[:32, 0]), Task(X[32:40], X[32:40, 0])
+    >>> solution = solve(source, target, width=20, coupling=1.0, temperature=0.1)
+    >>> outcome = solution.predict(X[40:], X[40:, 0])
+    >>> bool((outcome.source_variance < outcome.total_variance).all())
+    True
+    >>> solution.leave_one_out().test_error.shape
+    (8,)
     """
 
     width: float

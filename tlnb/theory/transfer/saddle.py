@@ -109,6 +109,20 @@ def newton(D: float, Q_tt: float, blocks: KernelBlocks, max_iterations: int = 50
     """Solve for the saddle point near (D, Q_tt), in the unknowns ln D and Q_tt.
 
     The step is halved until the scaled residuals decrease; the caller judges ``converged``.
+
+    Examples
+    --------
+    From a rough guess to the saddle point, in a few steps:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.transfer import TransferProblem, newton
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> source, target = Task(X[:30], X[:30, 0]), Task(X[30:], X[30:, 0])
+    >>> problem = TransferProblem(source, target, temperature=0.1)
+    >>> found = newton(1.0, 0.1, problem.blocks(20, 1.0))
+    >>> found.converged, bool(np.isclose(found.Q_st, problem.saddle(20, 1.0).Q_st))
+    (True, True)
     """
     # On small matrices threads gain little, and on a busy machine they wait for each other.
     with _blas().limit(limits=1 if len(blocks.y) <= 512 else None):
@@ -121,6 +135,20 @@ def frozen(blocks: KernelBlocks) -> Overlaps:
 
     D in (0, 1] is the unique root of N1 (1 - D) = Σ_k D e_k/(T + D e_k); Q_st is explicit; Q_tt
     follows linearly.
+
+    Examples
+    --------
+    The limit of large couplings:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.transfer import TransferProblem, frozen
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> source, target = Task(X[:30], X[:30, 0]), Task(X[30:], X[30:, 0])
+    >>> problem = TransferProblem(source, target, temperature=0.1)
+    >>> limit = frozen(problem.blocks(20, np.inf))
+    >>> bool(abs(problem.saddle(20, 1e5).Q_st - limit.Q_st) < 1e-4)
+    True
     """
     N, T = blocks.width, blocks.temperature
     e, U = eigh(blocks.K_t.T, check_finite=False)

@@ -114,6 +114,20 @@ def solve_gaussian(K: Array, y: Array, *, width: float, temperature: float) -> C
     the scalar theory is ⟨V⟩ = s Q. One unknown, v = ⟨n²⟩, is left to be found.
 
     Raises `ConvergenceError` if no root is found.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.kernels import kernel
+    >>> from tlnb.theory import one_task
+    >>> from tlnb.theory.unit_law.closure import solve_gaussian
+    >>> X = np.random.default_rng(0).standard_normal((20, 40))
+    >>> K = kernel(X, activation="erf")
+    >>> closed = solve_gaussian(K, X[:, 0], width=20, temperature=0.1)
+    >>> scalar = one_task.solve(Task(X, X[:, 0]), width=20, temperature=0.1)
+    >>> bool(np.isclose(closed.mean_square, scalar.Q, rtol=1e-6))
+    True
     """
 
     def at(v: float) -> tuple[float, Closure]:

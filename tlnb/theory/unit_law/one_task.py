@@ -211,6 +211,19 @@ def solve(
         If the tolerance is not met within the steps allowed, as where populations from different
         starts go on disagreeing; if the averages still drift; or if the particles are too few for
         a covariance of the labels.
+
+    Examples
+    --------
+    Beside the order parameter, a kernel that the labels have changed:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory import unit_law
+    >>> X = np.random.default_rng(0).standard_normal((20, 5))
+    >>> few = {"particles": 400, "warmup": 20, "draws": 10, "tolerance": 0.2}
+    >>> solution = unit_law.solve(Task(X, X[:, 0]), width=20, temperature=0.1, **few)
+    >>> solution.errors["Q"] < 0.1, solution.learnt_kernel.shape
+    (True, (20, 20))
     """
     check_options("solve", priors, OneTaskOptions)
     width = check_width(width)

@@ -64,6 +64,21 @@ class TransferLawProblem:
     ------
     ValueError, TypeError
         For arguments outside what is allowed.
+
+    Examples
+    --------
+    One law of the source for all couplings, and errors of every number:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.unit_law import TransferLawProblem
+    >>> X = np.random.default_rng(0).standard_normal((30, 5))
+    >>> source, target = Task(X[:20], X[:20, 0]), Task(X[20:], X[20:, 0])
+    >>> few = {"particles": 400, "warmup": 20, "draws": 10, "tolerance": 0.3}
+    >>> problem = TransferLawProblem(source, target, temperature=0.1, **few)
+    >>> solution = problem.solve(width=20, coupling=1.0)
+    >>> solution.Q_st > 3 * solution.errors["Q_st"]
+    True
     """
 
     def __init__(
