@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk, dtrsm
 from scipy.linalg.lapack import dpotrf, dpotrs
 
+from tlnb.chunking import chunks
 from tlnb.data.outputs import MultiOutputTask
 from tlnb.kernels import Activation
 from tlnb.sampling.density import Whitened
@@ -130,8 +131,7 @@ class OutputsLikelihood:
         return mean, np.maximum(variance, 0.0)
 
     def _groups(self, chains: int) -> Iterator[slice]:
-        size = max(1, IN_CACHE // (self.task.n_examples * self.width))
-        return (slice(c, min(c + size, chains)) for c in range(0, chains, size))
+        return chunks(chains, self.task.n_examples * self.width, IN_CACHE)
 
     def _fit(self, Phi: Array) -> tuple[Array, Array, Array]:
         """L (M,), α (M, P, C) and (T + K̂)⁻¹Φ (M, P, N1)."""

@@ -12,14 +12,16 @@ W = Δ⁻¹ in blocks W_μμ (C, C) the Schur complement of tlnb.theory.leave_on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
 from tlnb.chunking import chunks
 from tlnb.theory.prediction import prediction
+from tlnb.validation import check_inputs, check_outputs
 
 Array = NDArray[np.float64]
 POINTS = 4096  # of the lattice that votes are counted on
@@ -60,10 +62,42 @@ def outputs_prediction(
     )
 
 
-def concatenate(parts: list[OutputsPrediction]) -> OutputsPrediction:
-    """Join the predictions of consecutive chunks."""
-    columns = zip(*parts, strict=True)
-    joined: Any = (None if c[0] is None else np.concatenate(c) for c in columns)
+def in_parts(
+    X: ArrayLike,
+    y: ArrayLike | None,
+    n_features: int,
+    n_outputs: int,
+    numbers_each: int,
+    outcome: Callable[[Array, Array | None], OutputsPrediction],
+) -> OutputsPrediction:
+    """Predict at any number of inputs with bounded memory, some of them at a time.
+
+    Parameters
+    ----------
+    X : array of shape (n, n_features)
+    y : array of shape (n, n_outputs), optional
+        Labels, by which errors are given.
+    n_features, n_outputs : int
+        N0 and C of the networks.
+    numbers_each : int
+        How many numbers the prediction of one input holds.
+    outcome : callable
+        The prediction for some of the inputs and labels.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For inputs and labels of other shapes, or not finite.
+    """
+    X = check_inputs(X, n_features=n_features)
+    labels = None if y is None else check_outputs(y, len(X))
+    if labels is not None and labels.shape[1] != n_outputs:
+        raise ValueError(f"y must have {n_outputs} columns, got shape {labels.shape}")
+    parts = (
+        outcome(X[part], None if labels is None else labels[part])
+        for part in chunks(len(X), numbers_each)
+    )
+    joined: Any = (None if c[0] is None else np.concatenate(c) for c in zip(*parts, strict=True))
     return OutputsPrediction(*joined)
 
 

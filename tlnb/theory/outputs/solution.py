@@ -18,17 +18,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlnb.chunking import chunks
 from tlnb.theory.one_task.kernel import NetworkKernel, TestKernel
 from tlnb.theory.outputs.prediction import (
     OutputsLeaveOneOut,
     OutputsPrediction,
-    concatenate,
+    in_parts,
     leave_one_out,
     outputs_prediction,
 )
 from tlnb.theory.outputs.saddle import LeastAction
-from tlnb.validation import check_inputs, check_outputs
 
 Array = NDArray[np.float64]
 
@@ -114,16 +112,16 @@ class OutputsSolution:
 
         Memory is bounded: the test points are taken in chunks.
         """
-        X = check_inputs(X, n_features=self._kernel.X.shape[1])
-        if y is not None:
-            y = check_outputs(y, len(X))
-            if y.shape[1] != self.n_outputs:
-                raise ValueError(f"y must have {self.n_outputs} columns, got shape {y.shape}")
-        parts = []
-        for part in chunks(len(X), 3 * len(self._kernel.X) + 3 * self.n_outputs**2):
-            test = self._kernel.against(X[part])
-            parts.append(self.outcome(test, None if y is None else y[part]))
-        return concatenate(parts)
+        P, N0 = self._kernel.X.shape
+        numbers = 3 * P + 3 * self.n_outputs**2
+        return in_parts(
+            X,
+            y,
+            N0,
+            self.n_outputs,
+            numbers,
+            lambda X, y: self.outcome(self._kernel.against(X), y),
+        )
 
     def outcome(self, test: TestKernel, y: Array | None = None) -> OutputsPrediction:
         """The prediction where the kernel with the new inputs is known already."""

@@ -14,7 +14,6 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlnb.chunking import chunks
 from tlnb.data.outputs import MultiOutputTask, check_outputs_task
 from tlnb.data.task import Task
 from tlnb.priors import PriorOptions, Priors, check_options
@@ -23,7 +22,7 @@ from tlnb.theory.factors import Cholesky
 from tlnb.theory.outputs.prediction import (
     OutputsLeaveOneOut,
     OutputsPrediction,
-    concatenate,
+    in_parts,
     leave_one_out,
     outputs_prediction,
 )
@@ -39,8 +38,6 @@ from tlnb.theory.outputs.transfer_saddle import OutputOverlaps, branch, frozen_s
 from tlnb.theory.transfer.choice import CRITERIA, check_coupling
 from tlnb.theory.transfer.kernels import CoupledKernels, TestKernels
 from tlnb.validation import (
-    check_inputs,
-    check_outputs,
     check_width,
 )
 
@@ -158,20 +155,17 @@ class OutputsTransferSolution:
 
         Memory is bounded: the test points are taken in chunks.
         """
-        if isinstance(self._predictor, OutputsSolution):
-            return self._predictor.predict(X, y)
-        kernels, C = self._kernels, self.n_outputs
-        X = check_inputs(X, n_features=kernels.X.shape[1])
-        if y is not None:
-            y = check_outputs(y, len(X))
-            if y.shape[1] != C:
-                raise ValueError(f"y must have {C} columns, got shape {y.shape}")
-        parts = []
-        of_each = 4 * len(kernels.X) * C**2 + 3 * len(kernels.source.X) * C**2
-        for part in chunks(len(X), of_each):
-            test = kernels.test(kernels.products(X[part]), self.coupling)
-            parts.append(self._predictor(test, None if y is None else y[part]))
-        return concatenate(parts)
+        predictor, kernels, C = self._predictor, self._kernels, self.n_outputs
+        if isinstance(predictor, OutputsSolution):
+            return predictor.predict(X, y)
+        return in_parts(
+            X,
+            y,
+            kernels.X.shape[1],
+            C,
+            4 * len(kernels.X) * C**2 + 3 * len(kernels.source.X) * C**2,
+            lambda X, y: predictor(kernels.test(kernels.products(X), self.coupling), y),
+        )
 
 
 class OutputsTransferProblem:
