@@ -145,6 +145,7 @@ def test_cifar_is_read_in_grey(tmp_path):
     (tmp_path / "two.bin").write_bytes(gzip.compress(cifar_bytes([4, 1], colours[3:])))
     images = im.read_cifar10([tmp_path / "one.bin", tmp_path / "two.bin"])
     np.testing.assert_array_equal(images.labels, [9, 0, 3, 4, 1])
+    # The weights of ITU-R BT.601 for red, green and blue.
     np.testing.assert_allclose(images.pixels[:4, 5, 5], [1, 0.299, 0.587, 0.114], rtol=1e-15)
     assert np.argwhere(images.pixels[4]).tolist() == [[3, 7]]
     assert images.ids.tolist() == ["one-0", "one-1", "one-2", "two-0", "two-1"]

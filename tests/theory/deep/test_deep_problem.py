@@ -7,21 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.instances import UNEQUAL, deterministic, linear_teachers
+from tests.instances import KNOWN, UNEQUAL, deterministic, linear_teachers
 from tlnb import Task
 from tlnb.errors import ConvergenceError
 from tlnb.theory import deep, transfer
 
 QUANTITIES = ("Q_s", "Q_t", "Q_st", "Q_tt", "action", "log_evidence", "train_error")
-KNOWN = [
-    ("erf", 0, 1.3388211348, 1.0622994430, 0, 0, 0.7571466689, 0.1854166574, 0, 1.9477377628),
-    ("erf", 1, 1.3388211348, 1.0952507339, 0.0293189767, 0.1120493544, 0.7360122268, 0.1685158421,
-     0.0035280786, 1.9125503435),
-    ("erf", np.inf, 1.3388211348, 1.1395593073, 0.0605473599, 0.4206603667, 0.6680408699,
-     0.1974114674, 0.0581180631, 1.8220588658),
-    ("relu", 10, 1.4754983245, 1.2564148139, 0.1295090008, 0.4528401155, 0.5108614278,
-     0.1903272689, 0.0447446984, 1.7201111097),
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", KNOWN)

@@ -295,7 +295,7 @@ def test_random_vectors_are_added_until_the_error_is_small():
 
 
 def test_other_minima_are_warned_of():
-    """Section 3's example: e = 40 × 1 and 1 × 0.005, y2 = 0 and 3, T = 0.01, N1 = 20."""
+    """The three roots of chapter 02: e = 40 × 1 and 1 × 0.005, y2 = 0 and 3, T = 0.01, N1 = 20."""
     U = np.linalg.qr(np.random.default_rng(0).standard_normal((41, 41)))[0]
     e = np.append(np.ones(40), 0.005)
     with pytest.warns(CompetingSaddlesWarning, match=r"further minima.*0.0116.*2.655"):

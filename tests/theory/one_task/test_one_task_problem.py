@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.polynomial import Polynomial
 from scipy.optimize import approx_fprime
 
 from tests.instances import deterministic, linear_teachers
@@ -24,10 +25,24 @@ def two_minima(label: float) -> one_task.SaddlePoints:
     return saddle_points(EIGENVALUES, np.append(np.zeros(40), label), width=20, temperature=0.01)
 
 
-def test_known_instance_with_three_roots():
-    roots = two_minima(3.0)
-    np.testing.assert_allclose(roots.Q, [0.0116, 0.165, 2.655], rtol=4e-3)
-    np.testing.assert_allclose(roots.action, [229.6, 242.2, 197.9], atol=0.05)
+def roots_of_the_polynomial(label: float) -> tuple[np.ndarray, np.ndarray]:
+    """Q and A(Q) at the positive roots of dA/d ln Q times (T + Q)(T + e Q)², of degree four."""
+    N1, T, e = 20, 0.01, 0.005
+    Q, strong, weak = (Polynomial(coefficients) for coefficients in ([0, 1], [T, 1], [T, e]))
+    slope = N1 * (Q - 1) * strong * weak**2 + 40 * Q * weak**2
+    slope += e * Q * weak * strong - label * e * Q * strong
+    found = slope.roots()
+    q = found[(found.imag == 0) & (found.real > 0)].real
+    action = N1 * (q - np.log(q)) + 40 * np.log(T + q) + np.log(T + e * q) + label / (T + e * q)
+    return q, action
+
+
+@pytest.mark.parametrize("label", [2.0, 3.0])
+def test_instance_with_three_roots(label):
+    roots = two_minima(label)
+    Q, action = roots_of_the_polynomial(label)
+    np.testing.assert_allclose(roots.Q, Q, rtol=1e-9)
+    np.testing.assert_allclose(roots.action, action, rtol=1e-12)
     assert roots.minimum.tolist() == [True, False, True]
     assert roots.residual.max() < 1e-12
 
@@ -35,7 +50,7 @@ def test_known_instance_with_three_roots():
 def test_the_collapsed_root_can_be_the_minimum():
     roots = two_minima(2.0)
     minima = roots.action[roots.minimum]
-    np.testing.assert_allclose(minima[[0, -1]], [130.2, 148.6], atol=0.05)
+    assert minima[0] < minima[-1] - 10
 
 
 @given(

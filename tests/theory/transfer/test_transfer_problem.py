@@ -7,24 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.instances import UNEQUAL, deterministic, linear_teachers
+from tests.instances import KNOWN, UNEQUAL, deterministic, linear_teachers
 from tlnb import Task, coupling_sweep
 from tlnb.kernels import kernel
 from tlnb.theory import factors, one_task, transfer
 from tlnb.theory.transfer import solve, weight_covariances
 
-# Computed apart from this package from the equations of chapters 05 and 06, on `deterministic()`,
-# N1 = 20, T = 0.1, precisions 1: activation, coupling, Q_s, Q_t, Q_st, Q_tt; mean, total and source
-# variance at the first test point; mean test error.
-KNOWN = [
-    ("erf", 0, 1.3388211348, 1.0622994430, 0, 0, 0.7571466689, 0.1854166574, 0, 1.9477377628),
-    ("erf", 1, 1.3388211348, 1.0952507339, 0.0293189767, 0.1120493544, 0.7360122268, 0.1685158421,
-     0.0035280786, 1.9125503435),
-    ("erf", np.inf, 1.3388211348, 1.1395593073, 0.0605473599, 0.4206603667, 0.6680408699,
-     0.1974114674, 0.0581180631, 1.8220588658),
-    ("relu", 10, 1.4754983245, 1.2564148139, 0.1295090008, 0.4528401155, 0.5108614278,
-     0.1903272689, 0.0447446984, 1.7201111097),
-]  # fmt: skip
 QUANTITIES = ("Q_s", "Q_t", "Q_st", "Q_tt")
 
 
