@@ -70,7 +70,7 @@ def test_leaving_one_out_is_leaving_one_out(couplings):
             at = problem.capped(tuple(map(float, couplings)), np.inf)
             z, widths = found._predictor.z, (20.0, 15.0)
             left = held.predictor(widths, at, z, held.blocks(widths, at))
-            left = replace(found, _problem=held, _predictor=left)
+            left = replace(found, _predictor=left)
         outcome = left.predict(target.X[[mu]], target.y[[mu]])
         assert closed.residual[mu] == pytest.approx(target.y[mu] - outcome.mean[0], abs=1e-9)
         assert closed.total_variance[mu] == pytest.approx(outcome.total_variance[0], abs=1e-9)
