@@ -135,6 +135,14 @@ MUTANTS = [
         "06_order_parameters",
     ),
     Mutant(
+        "what the target has seen of a source's kernel, predicted directly",
+        TRANSFER + "direct.py",
+        "dgemm(-1.0, a.T",
+        "dgemm(-0.9, a.T",
+        "theory/transfer/test_transfer_problem.py",
+        "",
+    ),
+    Mutant(
         "what the source explains of an example that was left out",
         TRANSFER + "predictor.py",
         "spread -= x**2 * self._known(W)",

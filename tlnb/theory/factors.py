@@ -15,12 +15,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, eigh
-from scipy.linalg.blas import dtrsm
-from scipy.linalg.lapack import dpotrf, dpotrs, dsygst
+from scipy.linalg.blas import dtrmm, dtrsm
+from scipy.linalg.lapack import dpotrf, dpotrs, dsygst, dtrtri
 
 from tlnb.chunking import chunks
 
 Array = NDArray[np.float64]
+SMALL = 512  # rows up to which the inverse of a triangle is worth making
 
 
 class Factor(Protocol):
@@ -170,6 +171,8 @@ class Cholesky:
         """G⁻¹B."""
         if B.ndim == 1:
             return dpotrs(self.lower, B, lower=1)[0]
+        if B.shape[1] > 2 * len(B):
+            return self.inverted().solve(B)
         # From the right, Bᵀ L⁻ᵀ L⁻¹: the transpose of contiguous rows needs no copy.
         half = dtrsm(1.0, self.lower, B.T, side=1, lower=1, trans_a=1)
         return dtrsm(1.0, self.lower, half, side=1, lower=1, overwrite_b=1).T
@@ -194,6 +197,59 @@ class Cholesky:
     def whitened(self, A: Array) -> Array:
         """L⁻¹AL⁻ᵀ for symmetric A, with contiguous rows."""
         return _mirrored(dsygst(A.T, self.lower, lower=1)[0]).T
+
+    def inverted(self) -> InverseCholesky:
+        """The same matrix by the inverse of its factor."""
+        return InverseCholesky(dtrtri(self.lower, lower=1)[0])
+
+
+@dataclass(frozen=True, eq=False)
+class InverseCholesky:
+    """A positive definite matrix G = L Lᵀ by the triangle L⁻¹, ``lower`` (P, P).
+
+    Products with a triangle are several times as fast as solutions: for small matrices, and for
+    many columns at a time.
+    """
+
+    lower: Array
+
+    @classmethod
+    def of(cls, G: Array) -> InverseCholesky:
+        """Factorise ``G`` (P, P), which is overwritten; LinAlgError if it is not positive."""
+        return cls(dtrtri(Cholesky.of(G).lower, lower=1, overwrite_c=1)[0])
+
+    def log_det(self) -> float:
+        """ln det G."""
+        return float(-2 * np.log(np.diagonal(self.lower)).sum())
+
+    def half(self, B: Array) -> Array:
+        """L⁻¹B for B of shape (P,) or (P, n)."""
+        return dtrmm(1.0, self.lower, _columns(B), lower=1).reshape(B.shape)
+
+    def half_transposed(self, B: Array) -> Array:
+        """L⁻ᵀB for B of shape (P,) or (P, n)."""
+        return dtrmm(1.0, self.lower, _columns(B), lower=1, trans_a=1).reshape(B.shape)
+
+    def whitened(self, A: Array) -> Array:
+        """L⁻¹AL⁻ᵀ for symmetric A, with contiguous rows."""
+        half = dtrmm(1.0, self.lower, A.T, side=1, lower=1, trans_a=1)
+        return dtrmm(1.0, self.lower, half, lower=1, overwrite_b=1).T
+
+    def half_rows(self, rows: Array) -> Array:
+        """(L⁻¹B)ᵀ for ``rows`` = Bᵀ (n, P) in the order of columns, which is overwritten."""
+        return dtrmm(1.0, self.lower, rows, side=1, lower=1, trans_a=1, overwrite_b=1)
+
+    def solve(self, B: Array) -> Array:
+        """G⁻¹B for B of shape (P,) or (P, n)."""
+        if B.ndim == 1:
+            return self.half_transposed(self.half(B))
+        half = self.half_rows(np.array(B.T, order="F"))
+        return dtrmm(1.0, self.lower, half, side=1, lower=1, overwrite_b=1).T
+
+
+def whitening(G: Array) -> Cholesky | InverseCholesky:
+    """The factor of ``G`` that is quicker to whiten matrices with; G is overwritten."""
+    return (InverseCholesky if len(G) <= SMALL else Cholesky).of(G)
 
 
 def _mirrored(lower: Array) -> Array:

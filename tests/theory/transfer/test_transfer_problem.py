@@ -12,6 +12,7 @@ from tlnb import Task, coupling_sweep
 from tlnb.kernels import kernel
 from tlnb.theory import factors, one_task, transfer
 from tlnb.theory.transfer import solve, weight_covariances
+from tlnb.theory.transfer.direct import DirectSource
 
 QUANTITIES = ("Q_s", "Q_t", "Q_st", "Q_tt")
 
@@ -234,9 +235,11 @@ def test_transfer_is_plain_to_see_where_both_tasks_share_a_teacher():
     assert np.ptp(wide) < 0.1 * wide[0]
 
 
-def test_sweep_equals_single_solutions():
+@pytest.mark.parametrize("widths", [[10, np.inf, 40], [np.inf, 20]])
+def test_sweep_equals_single_solutions(widths):
+    """Of one finite width it predicts directly, of several by the source's eigenvectors."""
     source, target, test = deterministic()
-    widths, couplings = [10, np.inf, 40], [10.0, 0.0, np.inf, 0.3]
+    couplings = [10.0, 0.0, np.inf, 0.3]
     table = coupling_sweep(
         source, target, test, widths=widths, couplings=couplings, activation="relu", **UNEQUAL
     )
@@ -309,6 +312,29 @@ def test_test_points_in_chunks(monkeypatch):
     pieces = coupling_sweep(source, target, test, **given_)
     for name in table.data_vars:
         np.testing.assert_allclose(pieces[name], table[name], rtol=1e-10)
+
+
+@pytest.mark.parametrize("coupling", [2.0, np.inf])
+def test_direct_predictions_are_those_by_eigenvectors(coupling):
+    source, target, test = deterministic()
+    problem = transfer.TransferProblem(source, target, **UNEQUAL)
+    saddle, blocks = problem.saddle(20, coupling), problem.blocks(20, coupling)
+    rotated = problem.predictor(saddle, blocks, coupling)
+    direct = DirectSource.of(problem, 20).predictor(problem, saddle, blocks, coupling)
+    products = problem.kernels.products(test.X)
+    pairs = [
+        (
+            rotated(problem.kernels.test(products, coupling), test.y),
+            direct(problem.kernels.test(products, coupling, rotated=False), test.y),
+        ),
+        (rotated.leave_one_out(), direct.leave_one_out()),
+    ]
+    for one, other in pairs:
+        for theirs, ours in zip(one, other, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    # Kernels asked for after others were made are made again.
+    problem.blocks(20, 0.5)
+    np.testing.assert_array_equal(problem.kernels.source_target(coupling), direct.K_st)
 
 
 @pytest.mark.parametrize("seed", [0, 5])

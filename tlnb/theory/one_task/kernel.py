@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.kernels import Activation, InnerProducts, dual_diagonal, squared_norms
-from tlnb.theory.factors import Eigenbasis
+from tlnb.theory.factors import Cholesky, Eigenbasis
 
 Array = NDArray[np.float64]
 
@@ -38,8 +38,18 @@ class NetworkKernel:
     @cached_property
     def factor(self) -> Eigenbasis:
         """K (P, P), factorised."""
+        return Eigenbasis.of(self._matrix())
+
+    def _matrix(self) -> Array:
         c = self.variance
-        return Eigenbasis.of(InnerProducts.of(self.X).dual(self.activation, c, c, c))
+        return InnerProducts.of(self.X).dual(self.activation, c, c, c)
+
+    def shifted(self, Q: float, temperature: float) -> Cholesky:
+        """T + Q K, factorised for one Q and temperature."""
+        matrix = self._matrix()
+        matrix *= Q
+        matrix.flat[:: len(matrix) + 1] += temperature
+        return Cholesky.of(matrix)
 
     def against(self, X: Array) -> TestKernel:
         """The kernel with new inputs (n, N0)."""

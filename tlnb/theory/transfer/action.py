@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.chunking import chunks
-from tlnb.theory.factors import Cholesky
+from tlnb.theory.factors import Cholesky, InverseCholesky, whitening
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ class KernelBlocks(NamedTuple):
             root=None if self.root is None else share * self.root,
         )
 
-    def whitened_m(self, factor: Cholesky) -> _Dense | _Rooted:
+    def whitened_m(self, factor: Cholesky | InverseCholesky) -> _Dense | _Rooted:
         """L⁻¹mL⁻ᵀ with the Cholesky factor L of Δ."""
         if self.m is not None:
             return _Dense(factor.whitened(self.m))
@@ -167,7 +167,7 @@ def expand(D: float, Q_tt: float, blocks: KernelBlocks) -> Expansion:
     True
     """
     N, Q_s, T = blocks.width, blocks.Q_s, blocks.temperature
-    factor = Cholesky.of(delta(D, Q_tt, blocks))
+    factor = whitening(delta(D, Q_tt, blocks))
     A = factor.whitened(blocks.K_t)
     C = A if blocks.K_tt is blocks.K_t else factor.whitened(blocks.K_tt)
     m = blocks.whitened_m(factor)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from tlnb.data.task import Task, check_task
 from tlnb.kernels import InnerProducts
 from tlnb.theory.one_task import AVERAGED
+from tlnb.theory.transfer.direct import DirectSource
 from tlnb.theory.transfer.kernels import CACHE
+from tlnb.theory.transfer.predictor import CoupledPredictor
 from tlnb.theory.transfer.prepared import PreparedTransfer
 from tlnb.validation import check_choice, check_nonnegative, check_width
 
@@ -52,7 +54,7 @@ def transfer_curve(
     check_task("test", test, problem.target.n_features)
     table = {name: np.zeros((len(widths), len(couplings))) for name in QUANTITIES}
 
-    points = points or _TestPoints(problem, test)
+    points = points or _TestPoints(problem, test, len(couplings))
     # In ascending order the branch of saddle points is followed once.
     for j in np.argsort(couplings, kind="stable"):
         coupling = couplings[j]
@@ -92,10 +94,15 @@ class Points(Protocol):
 
 
 class _TestPoints:
-    """Averages over the test points; inner products are kept where they are few."""
+    """Averages over the test points; inner products are kept where they are few.
 
-    def __init__(self, problem: PreparedTransfer, test: Task) -> None:
+    Networks of one width are predicted directly where that pays for a factorisation of its own.
+    """
+
+    def __init__(self, problem: PreparedTransfer, test: Task, n_couplings: int) -> None:
         self.problem, self.test = problem, test
+        self.many = test.n_examples * n_couplings >= problem.source.n_examples
+        self.sources: dict[float, DirectSource] = {}
         n_train = problem.source.n_examples + problem.target.n_examples
         self.parts = problem.kernels.parts(test.n_examples)
         self.keep = test.n_examples * n_train <= CACHE
@@ -103,7 +110,9 @@ class _TestPoints:
 
     def at(self, coupling: float, widths: Sequence[float]) -> list[dict[str, float]]:
         """What a row of the sweep holds, for coupled networks of each width."""
-        problem, rows, predictors = self.problem, [], []
+        problem, rows = self.problem, []
+        predictors: list[CoupledPredictor] = []
+        direct = self.many and len(widths) == 1
         for width in widths:
             saddle, blocks = problem.saddle(width, coupling), problem.blocks(width, coupling)
             row = {name: getattr(saddle, name) for name in SADDLE}
@@ -111,12 +120,17 @@ class _TestPoints:
             row["train_error"] = saddle.train_error / precision
             row["log_evidence"] = problem.evidence(saddle, blocks)[1]
             rows.append(row | dict.fromkeys((*AVERAGED, "source_variance"), 0.0))
-            predictors.append(problem.predictor(saddle, blocks, coupling))
+            if direct:
+                source = self.sources.get(width) or DirectSource.of(problem, width)
+                self.sources = {width: source}
+                predictors.append(source.predictor(problem, saddle, blocks, coupling))
+            else:
+                predictors.append(problem.predictor(saddle, blocks, coupling))
         for index, part in enumerate(self.parts):
             products = self.kept.get(index) or problem.kernels.products(self.test.X[part])
             if self.keep:
                 self.kept[index] = products
-            kernels = problem.kernels.test(products, coupling)
+            kernels = problem.kernels.test(products, coupling, rotated=not direct)
             for row, predictor in zip(rows, predictors, strict=True):
                 outcome = predictor(kernels, self.test.y[part])
                 for name in (*AVERAGED, "source_variance"):

@@ -33,7 +33,7 @@ class TrainKernels(NamedTuple):
 
 
 class TestKernels(NamedTuple):
-    """Blocks against n new inputs, ``V`` (P_s, n) rotated, and the diagonals (n,)."""
+    """Blocks against n new inputs, ``V`` (P_s, n) rotated or left as K_s, and diagonals (n,)."""
 
     V: Array
     K_t: Array
@@ -65,12 +65,14 @@ class CoupledKernels:
     def _forget(self) -> None:
         self._products: tuple[InnerProducts, InnerProducts] | None = None
         self._train: OrderedDict[float, TrainKernels] = OrderedDict()
+        self._latest: tuple[float, Array] | None = None
         self._alone: OrderedDict[float, NetworkKernel] = OrderedDict()
 
     def __getstate__(self) -> dict:
         # What can be made again is not stored with a fitted estimator.
         state = dict(self.__dict__)
-        return state | {"_products": None, "_train": OrderedDict(), "_alone": OrderedDict()}
+        state |= {"_products": None, "_latest": None}
+        return state | {"_train": OrderedDict(), "_alone": OrderedDict()}
 
     def covariances(self, coupling: float) -> WeightCovariances:
         """The weight covariances at this coupling."""
@@ -96,11 +98,20 @@ class CoupledKernels:
         if coupling in self._train:
             self._train.move_to_end(coupling)
             return self._train[coupling]
-        blocks = TrainKernels(*self._three_blocks(*self._train_products(), coupling))
-        self._train[coupling] = blocks
+        K_st, K_t, K_tt = self._three_blocks(*self._train_products(), coupling)
+        blocks = TrainKernels(self.source.factor.projections(K_st), K_t, K_tt)
+        self._train[coupling], self._latest = blocks, (coupling, K_st)
         while len(self._train) > max(1, CACHE // sum(block.size for block in blocks)):
             self._train.popitem(last=False)
         return blocks
+
+    def source_target(self, coupling: float) -> Array:
+        """K_st (P_s, P_t) as it is, not rotated; that of the latest training blocks is kept."""
+        if self._latest is None or self._latest[0] != coupling:
+            c_s, c_st, c_t, _ = self.covariances(coupling)
+            K_st = self._train_products()[0].dual(self.source.activation, c_s, c_st, c_t)
+            self._latest = coupling, K_st
+        return self._latest[1]
 
     def _train_products(self) -> tuple[InnerProducts, InnerProducts]:
         if self._products is not None:
@@ -118,12 +129,21 @@ class CoupledKernels:
         """Inner products of the source's and the target's inputs with new inputs (n, N0)."""
         return InnerProducts.between(self.source.X, X), InnerProducts.between(self.X, X)
 
-    def test(self, products: tuple[InnerProducts, InnerProducts], coupling: float) -> TestKernels:
+    def test(
+        self,
+        products: tuple[InnerProducts, InnerProducts],
+        coupling: float,
+        *,
+        rotated: bool = True,
+    ) -> TestKernels:
         """Kernels at this coupling of both training sets with new inputs."""
         _, _, c_t, c_tt = self.covariances(coupling)
         norms = products[1].right
+        K_s, K_t, K_tt = self._three_blocks(*products, coupling)
         return TestKernels(
-            *self._three_blocks(*products, coupling),
+            self.source.factor.projections(K_s) if rotated else K_s,
+            K_t,
+            K_tt,
             dual_diagonal(self.source.activation, norms, c_t, c_t),
             dual_diagonal(self.source.activation, norms, c_t, c_tt),
         )
@@ -131,9 +151,9 @@ class CoupledKernels:
     def _three_blocks(
         self, of_source: InnerProducts, own: InnerProducts, coupling: float
     ) -> tuple[Array, Array, Array]:
-        """UᵀK_s, K_t and K_tt of the training inputs with the inputs both products share."""
+        """K_s, K_t and K_tt of the training inputs with the inputs both products share."""
         c_s, c_st, c_t, c_tt = self.covariances(coupling)
         sigma = self.source.activation
-        V = self.source.factor.projections(of_source.dual(sigma, c_s, c_st, c_t))
+        K_s = of_source.dual(sigma, c_s, c_st, c_t)
         K_t = own.dual(sigma, c_t, c_t, c_t)
-        return V, K_t, K_t if c_tt == c_t else own.dual(sigma, c_t, c_tt, c_t)
+        return K_s, K_t, K_t if c_tt == c_t else own.dual(sigma, c_t, c_tt, c_t)
