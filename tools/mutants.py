@@ -640,7 +640,7 @@ MUTANTS = [
     ),
     Mutant(
         "cross term of the predictor from a large source",
-        LARGE + "curve.py",
+        LARGE + "known.py",
         "known.kk - 2 * cross",
         "known.kk - cross",
         "theory/large/test_problem.py",

@@ -71,12 +71,15 @@ class Candidates:
     left_out : errors at the training examples, each left out.
     test : errors at the test examples, or None without.
     failures : what was said of the candidates that did not converge, which are not in the table.
+    noise : errors of the mean Gibbs errors left out and at the test examples, (candidates, 2), that
+        the solver of a large source leaves; None: to rounding.
     """
 
     table: pd.DataFrame
     left_out: Errors
     test: Errors | None
     failures: tuple[str, ...] = ()
+    noise: Array | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -86,7 +89,8 @@ class Candidates:
         part = self.table[rows] if rows.dtype == bool else self.table.iloc[rows]
         test = None if self.test is None else Errors(*(errors[rows] for errors in self.test))
         left_out = Errors(*(errors[rows] for errors in self.left_out))
-        return Candidates(part.reset_index(drop=True), left_out, test)
+        noise = None if self.noise is None else self.noise[rows]
+        return Candidates(part.reset_index(drop=True), left_out, test, noise=noise)
 
     def best(self) -> int:
         """The candidate of least Gibbs error at left-out examples."""
@@ -126,7 +130,7 @@ class Grid(NamedTuple):
         return width, coupling, T, *pair
 
 
-class _Tally:
+class Tally:
     """Collects candidates; one that does not converge is left out and noted."""
 
     def __init__(self, targets: Sequence[Task], tests: Sequence[Task] | None) -> None:
@@ -135,23 +139,33 @@ class _Tally:
         self.rows: list[tuple] = []
         self.left_out: list[tuple[Array, Array]] = []
         self.test: list[tuple[Array, Array]] = []
+        self.noise: list[Array] = []
         self.failures: list[str] = []
 
-    def add(self, row: tuple, networks: Iterable[tuple]) -> None:
-        """A candidate: of each class the leave-one-out and, if there are tests, the prediction."""
+    def add(self, row: tuple, networks: Iterable[tuple]) -> float:
+        """A candidate: of each class the leave-one-out and, if there are tests, the prediction.
+
+        After them come the errors of both mean Gibbs errors, if the solver leaves any. Returns
+        the mean Gibbs error left out, NaN of a candidate that does not converge.
+        """
         try:
-            left_out, predictions = zip(*networks, strict=True)
+            left_out, predictions, *noise = zip(*networks, strict=True)
         except ConvergenceError as error:
             self.failures.append(str(error))
-            return
+            return np.nan
         self.rows.append(row)
         means = self.y - np.array([left.residual for left in left_out])
-        self.left_out.append((means, np.array([left.total_variance for left in left_out])))
+        variances = np.array([left.total_variance for left in left_out])
+        self.left_out.append((means, variances))
         if self.y_test is not None:
             mean, variance = zip(*((p.mean, p.total_variance) for p in predictions), strict=True)
             self.test.append((np.array(mean), np.array(variance)))
+        if noise:
+            self.noise.append(np.mean(noise, axis=1))
+        return float(((self.y - means) ** 2 + variances).mean())
 
     def done(self) -> Candidates:
+        """The table."""
         if not self.rows:
             raise ConvergenceError(f"no candidate converged; the first: {self.failures[0]}")
         left_out = Errors.of(self.y, *map(np.array, zip(*self.left_out, strict=True)))
@@ -159,7 +173,8 @@ class _Tally:
         if self.y_test is not None:
             test = Errors.of(self.y_test, *map(np.array, zip(*self.test, strict=True)))
         table = pd.DataFrame(self.rows, columns=list(COLUMNS))
-        return Candidates(table, left_out, test, tuple(self.failures))
+        noise = np.array(self.noise) if self.noise else None
+        return Candidates(table, left_out, test, tuple(self.failures), noise)
 
 
 def coupled(
@@ -185,9 +200,9 @@ def coupled(
     ConvergenceError
         If no candidate converges.
     """
-    tally = _Tally([problem.target for problem in problems], tests)
+    tally = Tally([problem.target for problem in problems], tests)
     width, kernels = grid.width, problems[0].kernels
-    at = {point: _at(problems, grid.row(width, 0.0, point)) for point in grid.points()}
+    at = {point: under(problems, grid.row(width, 0.0, point)) for point in grid.points()}
     parts = [] if tests is None else kernels.parts(tests[0].n_examples)
     X = None if tests is None else tests[0].X
     products = kernels.products(X) if X is not None and len(parts) == 1 else None
@@ -215,14 +230,14 @@ def alone(
     Parameters are those of `coupled`; ``widths`` are the candidates' N1, ``couplings`` those of
     which they have the prior variance c_t.
     """
-    tally = _Tally([problem.target for problem in problems], tests)
+    tally = Tally([problem.target for problem in problems], tests)
     for coupling in couplings:
         opponents = [problem.alone(coupling) for problem in problems]
         known = None if tests is None else opponents[0].kernel.against(tests[0].X)
 
         for width, point in product(widths, grid.points()):
             row = grid.row(width, coupling, point)
-            tally.add(row, (_alone(problem, width, known) for problem in _at(opponents, row)))
+            tally.add(row, (_alone(problem, width, known) for problem in under(opponents, row)))
             tick()
     return tally.done()
 
@@ -249,7 +264,24 @@ def _alone(
     return solution.leave_one_out(), prediction
 
 
-def _at(problems: Sequence, row: tuple) -> list:
+def under(problems: Sequence, row: tuple) -> list:
+    """The problems under the temperature and readout precision of a row."""
     _, _, temperature, _, readout_precision = row
     changes = {"temperature": temperature, "readout_precision": readout_precision}
     return [problem.with_priors(**changes) for problem in problems]
+
+
+def together(parts: Sequence[Candidates]) -> Candidates:
+    """One table of several."""
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    tests = [part.test for part in parts if part.test is not None]
+    left_out = _joined([part.left_out for part in parts])
+    noise = None
+    if any(part.noise is not None for part in parts):
+        exact = (np.zeros((len(part), 2)) if part.noise is None else part.noise for part in parts)
+        noise = np.concatenate(list(exact))
+    return Candidates(table, left_out, _joined(tests) if tests else None, noise=noise)
+
+
+def _joined(parts: list[Errors]) -> Errors:
+    return Errors(*(np.concatenate(errors) for errors in zip(*parts, strict=True)))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tlnb.gain.tool import TransferGain
+from tlnb.theory.large.screening import Screening
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,6 +63,8 @@ def text(gain: TransferGain) -> str:
             "\ntrained networks, the weight decays being those that the chosen points mean:\n",
             gain.trained.to_string(formatters={"coupling": "{:g}".format}, **_FORMAT),
         ]
+    if gain.screening is not None:
+        lines.append(f"\n{_of_screening(gain.screening)}")
     if gain.failures:
         lines.append(f"\n{gain.failures} candidates did not converge and were left out")
     expected = "gain over scratch to be expected, to rank sources by"
@@ -82,11 +85,22 @@ def _of_classes(error: float, standard_error: float) -> str:
     return "" if np.isnan(error) else f", wrong classes {error:.4f} ± {standard_error:.4f}"
 
 
+def _of_screening(found: Screening) -> str:
+    if found.kept == found.points:
+        return f"all {found.points} temperatures and richness solved for with the whole source"
+    return (
+        f"{found.points} temperatures and richness screened on {found.examples} examples of the "
+        f"source, the best {found.kept} solved for with all of them: left-out errors changed by up "
+        f"to {found.change:.4f}; one that was dropped may be better by {found.missed:.4f}"
+    )
+
+
 def as_dict(gain: TransferGain) -> dict[str, Any]:
     """Everything, in plain numbers, lists and dicts: what the JSON file holds."""
     found = dict(vars(gain))
     found["opponents"] = {row.pop("opponent"): row for row in gain.opponents.to_dict("records")}
     found["left_out"] = gain.left_out._asdict()
+    found["screening"] = None if gain.screening is None else gain.screening._asdict()
     for name in ("curve", "candidates", "trained"):
         if isinstance(found[name], pd.DataFrame):
             found[name] = found[name].to_dict("list")

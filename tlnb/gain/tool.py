@@ -16,11 +16,14 @@ from tqdm import tqdm
 
 from tlnb._renamed import gone_attributes, renamed_arguments
 from tlnb.data.task import Task, check_task
-from tlnb.gain.candidates import MEASURES, Candidates, Errors, Grid, alone, coupled
+from tlnb.gain.candidates import MEASURES, Candidates, Grid, alone, together
+from tlnb.gain.large import Coupled, coupled_to
 from tlnb.gain.training import DECAYS, train_beside
 from tlnb.gain.unit_law import UnitLaw
 from tlnb.gain.verdict import Comparison, Decision, Judged, decide, expected_gain, judge
+from tlnb.theory.large.kernel import LargeOptions
 from tlnb.theory.large.problem import DENSE_UP_TO, transfer_problem
+from tlnb.theory.large.screening import Screening
 from tlnb.theory.transfer import THEORIES, Priors
 from tlnb.validation import (
     check_choice,
@@ -74,6 +77,8 @@ class TransferGain:
     more_examples : how many more target examples would decide, if the gain stays; None if decided.
     trained : networks trained beside it, or None.
     width, n_train, n_test, classes, failures : N1; how many examples, outputs, failed candidates.
+    screening : of a source above 12,000 examples, `tlnb.theory.large.screening.Screening`, else
+        None. The errors that its solver leaves are part of the gains' standard errors.
     theory : by which errors of the choices were computed; their Monte Carlo errors, if it has any,
         are part of the gains' standard errors. The curve, the candidates and the regret are always
         the scalar theory's.
@@ -104,6 +109,7 @@ class TransferGain:
     classes: int
     failures: int
     theory: str
+    screening: Screening | None = None
 
 
 @renamed_arguments(seed="rng")
@@ -122,6 +128,7 @@ def transfer_gain(
     decay_to: str = "start",
     theory: str = "scalar",
     effort: dict[str, Any] | None = None,
+    options: LargeOptions | None = None,
     rng: int | np.random.Generator = 0,
     progress: bool = False,
     **priors: Any,
@@ -150,6 +157,8 @@ def transfer_gain(
         By which theory the choices are judged: with "unit-law" every network that the scalar theory
         chose is solved for again by the law of a hidden unit, which takes minutes; see
         `tlnb.gain.unit_law`, which says what ``effort`` may hold.
+    options : tlnb.theory.large.LargeOptions, optional
+        How a source above 12,000 examples is screened and solved; the folder to continue from.
     rng : int or Generator
         Of resampled examples, the starts, and the particles of the law of a unit.
     progress : show a bar.
@@ -187,13 +196,14 @@ def transfer_gain(
     total = n_points * (len(strengths) * 2 + 1 + len(widths)) + 3 * train
     threads = 1 if sources[0].n_examples <= DENSE_UP_TO else None  # a cost on small matrices
     with threadpool_limits(threads), _bar(total, progress) as tick:
-        problem = transfer_problem(sources[0], targets[0], _own(priors))
+        problem = transfer_problem(sources[0], targets[0], _own(priors), "auto", options)
         problems = [
             problem if c == 0 else problem.with_labels(s.y, t.y)
             for c, (s, t) in enumerate(zip(sources, targets, strict=True))
         ]
         scratch = alone(problems, tests, grid, [width], tick=tick)
-        network = coupled(problems, tests, grid, tick) if strengths else scratch
+        found = coupled_to(problems, tests, grid, tick) if strengths else Coupled(scratch)
+        network = found.candidates
         prior = alone(problems, tests, grid, [width], strengths, tick) if strengths else scratch
         width_too = alone(problems, tests, grid, widths, tick=tick)
         rivals = {"scratch": scratch, "matched prior": prior, "best width": width_too}
@@ -204,10 +214,10 @@ def transfer_gain(
         again = None
         if theory == "unit-law":
             again = UnitLaw(sources, targets, tests, seed, effort, **priors)
-        found = _Comparisons.of(network, rivals, seed, again)
-        every = _together([scratch, network] if 0 in grid.couplings or not strengths else [network])
+        compared = _Comparisons.of(network, rivals, seed, again)
+        every = together([scratch, network] if 0 in grid.couplings or not strengths else [network])
         best, choice = every.best(), judge(every, seed, again)
-        left_out = found.decision()
+        left_out = compared.decision()
         if tests is not None:
             unseen = {name: replace(rival, test=None) for name, rival in rivals.items()}
             left_out = _Comparisons.of(replace(network, test=None), unseen, seed, again).decision()
@@ -222,7 +232,7 @@ def transfer_gain(
     if every.test is not None:
         on_test = averages.on_test_test_error
         regret = float(on_test[best] / on_test.min() - 1)
-    decision = found.decision()
+    decision = compared.decision()
     numbers = dict(zip(MEASURES, (choice.mean(name) for name in MEASURES), strict=True))
     return TransferGain(
         decision.verdict,
@@ -232,12 +242,12 @@ def transfer_gain(
         **{name: value for name, (value, _) in numbers.items()},
         **{f"{name}_se": error for name, (_, error) in numbers.items()},
         left_out=left_out,
-        coupled=found.point,
-        opponents=found.table(),
-        curve=_curve(_together([scratch, network]) if strengths else scratch),
+        coupled=compared.point,
+        opponents=compared.table(),
+        curve=_curve(together([scratch, network]) if strengths else scratch),
         candidates=averages,
         regret=regret,
-        expected_gain=expected_gain(scratch, network),
+        expected_gain=expected_gain(scratch, network, found.dropped),
         more_examples=decision.more_examples,
         trained=trained,
         width=width,
@@ -246,6 +256,7 @@ def transfer_gain(
         classes=len(targets),
         failures=sum(len(c.failures) for c in (scratch, network, prior, width_too)),
         theory=theory,
+        screening=found.screening,
     )
 
 
@@ -330,17 +341,6 @@ def _own(priors: dict[str, Any]) -> Priors:
 def _bar(total: int, progress: bool) -> Iterator[Callable[[], object]]:
     with tqdm(total=total, desc="candidates", disable=not progress, leave=False) as bar:
         yield bar.update
-
-
-def _together(parts: list[Candidates]) -> Candidates:
-    table = pd.concat([part.table for part in parts], ignore_index=True)
-    tests = [part.test for part in parts if part.test is not None]
-    left_out = _joined([part.left_out for part in parts])
-    return Candidates(table, left_out, _joined(tests) if tests else None)
-
-
-def _joined(parts: list[Errors]) -> Errors:
-    return Errors(*(np.concatenate(errors) for errors in zip(*parts, strict=True)))
 
 
 def _point(candidates: Candidates, judged: Judged) -> dict[str, float]:

@@ -23,7 +23,7 @@ estimated errors is a noisy number, and an average over candidates that do about
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +53,7 @@ class Again(NamedTuple):
 class Judged(NamedTuple):
     """Errors of a choice at n examples, (3, n) in the order of `MEASURES`, and of which kind.
 
-    ``noise`` is the Monte Carlo error of their mean Gibbs error, if the theory has one;
+    ``noise`` is the error of their mean Gibbs error that theory or solver leave, if any;
     ``resampled`` (3, resamples) are means over resampled left-out examples, the choice made anew.
     """
 
@@ -85,6 +85,8 @@ def judge(
     every = np.array(candidates.test if on_test else candidates.left_out)
     found = again(candidates.table.iloc[best]) if again else None
     errors, noise = every[:, best], 0.0
+    if candidates.noise is not None:
+        noise = float(candidates.noise[best, int(on_test)])
     if found is not None and found.test is not None and on_test:
         errors, noise = found.test, found.test_noise
     elif found is not None and not on_test:
@@ -97,18 +99,21 @@ def judge(
     return Judged(errors, False, noise, np.einsum("kbn,bn->kb", every[:, chosen], shares))
 
 
-def expected_gain(opponent: Candidates, network: Candidates) -> float:
+def expected_gain(
+    opponent: Candidates, network: Candidates, further: Sequence[float] | Array = ()
+) -> float:
     """The gain to rank sources by, from left-out examples alone.
 
     The left-out errors E of either are averaged over its candidates with weights
     exp[-(E - min E)/s], s the standard error of the opponent's least: candidates that cannot be
-    told from the best one count about as much.
+    told from the best one count about as much. ``further`` (m,) are left-out errors that are only
+    expected of candidates of the network, beside those of its table.
     """
     best = opponent.best()
     scale = max(_standard_error(opponent.left_out.test_error[best]), np.finfo(float).tiny)
     averages = []
-    for candidates in (opponent, network):
-        E = candidates.left_out.test_error.mean(axis=1)
+    for candidates, more in ((opponent, ()), (network, further)):
+        E = np.concatenate([candidates.left_out.test_error.mean(axis=1), more])
         weights = np.exp(-(E - E.min()) / scale)
         averages.append(weights @ E / weights.sum())
     return float(averages[0] - averages[1])

@@ -294,7 +294,8 @@ class Solver:
         numbers = [*self._covariances(share), options.tolerance, len(self.saddles)]
         for saddle in self.saddles:
             numbers += [saddle.Q, saddle.equation.temperature]
-        for array in (np.array(numbers), self.kernels.X, self.X_test, self.saddles[0].alpha):
+        labels = [saddle.alpha for saddle in self.saddles]
+        for array in (np.array(numbers), self.kernels.X, self.X_test, *labels):
             content.update(np.ascontiguousarray(array).tobytes())
         return content.hexdigest()[:32]
 

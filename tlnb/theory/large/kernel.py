@@ -41,6 +41,10 @@ class LargeOptions:
         Rows and columns of a tile.
     columns : int
         Right-hand sides that are solved at once, for which eight vectors each are held.
+    screen, finalists : int
+        Where more than ``finalists`` temperatures, readout precisions and widths are to choose
+        from, they are judged on ``screen`` examples of the source, and that many of the best are
+        solved for whole.
     folder : path, optional
         Where tiles and solved couplings are kept, so that a killed run continues there.
     memory : float, optional
@@ -65,6 +69,8 @@ class LargeOptions:
     most_probes: int = 512
     tile: int = 2000
     columns: int = 512
+    screen: int = 3000
+    finalists: int = 3
     folder: str | Path | None = None
     memory: float | None = None
     rng: int | np.random.Generator | None = 0
@@ -75,7 +81,7 @@ class LargeOptions:
         check_positive("tolerance", self.tolerance)
         for name in ("n_probes", "most_probes"):
             check_count(name, getattr(self, name), FEWEST)
-        for name in ("tile", "columns"):
+        for name in ("tile", "columns", "screen", "finalists"):
             check_count(name, getattr(self, name))
         if self.n_landmarks is not None:
             check_count("n_landmarks", self.n_landmarks)
@@ -144,6 +150,11 @@ class LargeKernel(NetworkKernel):
         rng = check_rng("rng", self._seed, "probes")
         parts = [signs(len(self.X), FEWEST, rng) for _ in range(-(-n // FEWEST))]
         return np.concatenate(parts, axis=1)[:, :n]
+
+    def few(self, n: int) -> NDArray[np.intp]:
+        """Numbers of at most ``n`` examples drawn at random, ascending."""
+        rng = check_rng("rng", self._seed, "few")
+        return np.sort(rng.permutation(len(self.X))[:n])
 
     @cached_property
     def _seed(self) -> int:

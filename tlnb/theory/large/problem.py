@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tlnb.data.task import Task, check_task
 from tlnb.kernels import InnerProducts
 from tlnb.priors import PriorOptions, Priors
+from tlnb.theory.large.candidates import tabulated
 from tlnb.theory.large.coupled import Interpolant, Solver
 from tlnb.theory.large.curve import LargePoints, with_errors
 from tlnb.theory.large.iterative import solve
@@ -24,6 +25,7 @@ from tlnb.theory.large.source import EstimatedSaddle, source_saddle
 from tlnb.theory.one_task.kernel import NetworkKernel
 from tlnb.theory.prediction import Prediction
 from tlnb.theory.transfer.action import KernelBlocks
+from tlnb.theory.transfer.candidates import CandidateLists, Choice, Grid, choose
 from tlnb.theory.transfer.curve import transfer_curve
 from tlnb.theory.transfer.kernels import CoupledKernels, TestKernels
 from tlnb.theory.transfer.predictor import CoupledPredictor, fitted
@@ -126,6 +128,11 @@ class LargeTransferProblem(TransferProblem):
             self._interpolants |= dict(zip(widths, found, strict=True))
             self._blocks = {}
 
+    def prepared(self, width: float, interpolant: Interpolant) -> None:
+        """Take over a solution at this width that was found elsewhere."""
+        self._interpolants[width] = interpolant
+        self._blocks = {}
+
     def interpolant(self, width: float) -> Interpolant:
         """What the source knows of the target's inputs, at every coupling."""
         if width not in self._interpolants:
@@ -203,6 +210,29 @@ class LargeTransferProblem(TransferProblem):
         points = LargePoints(self, test, finite)
         curve = transfer_curve(self, test, widths, couplings, baseline, points)
         return with_errors(curve, [self._error(width) for width in widths], self.options)
+
+    def candidates(
+        self, *, baseline: str | None = None, **lists: Unpack[CandidateLists]
+    ) -> Dataset:
+        """Leave-one-out errors over couplings and priors, each with its error.
+
+        Temperatures, readout precisions and widths are screened on a part of the source, the best
+        few solved for whole (`LargeOptions`); coupled networks of the others are NaN, and
+        ``screened`` holds what the part says of all.
+        """
+        if baseline:
+            return super().candidates(baseline=baseline, **lists)
+        return tabulated(self, Grid.of(**lists)).errors
+
+    def choose(
+        self, *, baseline: str | None = None, **lists: Unpack[CandidateLists]
+    ) -> Choice[Self]:
+        """The candidate of least leave-one-out error among those of `candidates`."""
+        if baseline:
+            return super().choose(baseline=baseline, **lists)
+        grid = Grid.of(**lists)
+        found = tabulated(self, grid)
+        return choose(self, grid, None, (found.errors, found.problems))
 
     def _error(self, width: float) -> float:
         return 0.0 if np.isinf(width) else self.source_saddle(width).error

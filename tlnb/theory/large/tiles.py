@@ -22,12 +22,17 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from tlnb.chunking import chunks
+from tlnb.errors import ConvergenceError
 from tlnb.kernels import Activation, InnerProducts
 from tlnb.validation import check_count, check_inputs, check_positive
 
 Array = NDArray[np.float64]
 Tile = NDArray[np.float32]
 ROUNDING = float(np.finfo(np.float32).eps) / 2
+
+
+class ResolutionError(ConvergenceError, ValueError):
+    """The temperature is too low for kernels of float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +122,7 @@ class TiledKernel:
         """Raise where float32 entries are too coarse for this temperature."""
         rounding = 10 * Q * ROUNDING * np.sqrt(self.size) * float(self.diagonal.max())
         if temperature < rounding:
-            raise ValueError(
+            raise ResolutionError(
                 f"temperature must exceed {rounding:.1e} for float32 kernels at P = {self.size}, "
                 f"got {temperature:.1e}: take a higher temperature or the dense solver"
             )

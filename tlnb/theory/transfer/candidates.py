@@ -7,7 +7,8 @@ kernels at each coupling, and, at one temperature and precision, the branch of s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Generic, NamedTuple, Required, TypedDict, TypeVar
@@ -129,50 +130,87 @@ def candidates(problem: PreparedTransfer, grid: Grid, baseline: str | None = Non
     ValueError
         For an empty list and values outside what is allowed.
     """
-    import xarray as xr
-
     if baseline is not None:
         check_choice("baseline", baseline, BASELINES)
-    priors = problem.priors
-    name = grid.readout_name
-    temperatures = grid.temperatures or [priors.temperature]
-    readouts = grid.readouts
-    if readouts is None:
-        name = "richness" if priors.richness is not None else "readout_precision"
-        readouts = [getattr(priors, name)]
-    shape = len(temperatures), len(readouts), len(grid.widths), len(grid.couplings)
-    table = {quantity: np.full(shape, np.nan) for quantity in QUANTITIES}
-    ascending = np.argsort(grid.couplings, kind="stable")
-    for (a, temperature), (b, readout) in product(enumerate(temperatures), enumerate(readouts)):
-        mine = _under(problem, temperature, name, readout)
-        # In ascending order the branch of saddle points is followed once.
-        for c, j in product(range(len(grid.widths)), ascending):
-            try:
-                left_out = _left_out(mine, grid.widths[c], grid.couplings[j], baseline)
-            except ConvergenceError:
-                continue
-            table["test_error"][a, b, c, j] = left_out.test_error.mean()
-            table["standard_error"][a, b, c, j] = _standard_error(left_out.test_error)
-            table["squared_residual"][a, b, c, j] = (left_out.residual**2).mean()
-            table["total_variance"][a, b, c, j] = left_out.total_variance.mean()
-    dims = ("temperature", name, "width", "coupling")
-    values = (temperatures, readouts, grid.widths, grid.couplings)
-    return xr.Dataset(
-        {quantity: (dims, numbers) for quantity, numbers in table.items()},
-        coords=dict(zip(dims, values, strict=True)),
-        attrs={"baseline": baseline or "none", "examples": problem.target.n_examples},
-    )
+    table = CandidateTable(problem, grid)
+    for index, mine, width in table.points():
+        for j, coupling in table.ascending():
+            with suppress(ConvergenceError):
+                table.put((*index, j), _left_out(mine, width, coupling, baseline))
+    return table.dataset(baseline)
 
 
-def choose(problem: Problem, grid: Grid, baseline: str | None = None) -> Choice[Problem]:
+class CandidateTable(Generic[Problem]):
+    """Leave-one-out errors of a problem's candidates, to be filled; NaN where nothing is put."""
+
+    def __init__(self, problem: Problem, grid: Grid) -> None:
+        self.problem, self.grid, priors = problem, grid, problem.priors
+        self.readout_name = grid.readout_name
+        self.temperatures = grid.temperatures or [priors.temperature]
+        if grid.readouts is None:
+            self.readout_name = "richness" if priors.richness is not None else "readout_precision"
+        self.readouts = grid.readouts or [getattr(priors, self.readout_name)]
+        self.axes = self.temperatures, self.readouts, grid.widths, grid.couplings
+        self.numbers: dict[str, np.ndarray] = {}
+        for name in QUANTITIES:
+            self.add(name)
+
+    def add(self, name: str) -> np.ndarray:
+        """A further quantity, NaN as yet."""
+        self.numbers[name] = np.full([len(axis) for axis in self.axes], np.nan)
+        return self.numbers[name]
+
+    def points(self) -> Iterator[tuple[tuple[int, int, int], Problem, float]]:
+        """Places, the problem under the temperature and readouts' prior there, and the width."""
+        for (a, T), (b, readout) in product(enumerate(self.temperatures), enumerate(self.readouts)):
+            mine = _under(self.problem, T, self.readout_name, readout)
+            for c, width in enumerate(self.grid.widths):
+                yield (a, b, c), mine, width
+
+    def ascending(self) -> list[tuple[int, float]]:
+        """Places and couplings, ascending: the branch of saddle points is then followed once."""
+        couplings = self.grid.couplings
+        return [(int(j), couplings[j]) for j in np.argsort(couplings, kind="stable")]
+
+    def put(self, place: tuple[int, ...], left_out: LeaveOneOut) -> None:
+        """Enter the averages of a candidate."""
+        averages = {
+            "test_error": left_out.test_error.mean(),
+            "standard_error": _standard_error(left_out.test_error),
+            "squared_residual": (left_out.residual**2).mean(),
+            "total_variance": left_out.total_variance.mean(),
+        }
+        for name, value in averages.items():
+            self.numbers[name][place] = value
+
+    def dataset(self, baseline: str | None = None) -> Dataset:
+        """The table."""
+        import xarray as xr
+
+        dims = ("temperature", self.readout_name, "width", "coupling")
+        return xr.Dataset(
+            {name: (dims, numbers) for name, numbers in self.numbers.items()},
+            coords=dict(zip(dims, self.axes, strict=True)),
+            attrs={"baseline": baseline or "none", "examples": self.problem.target.n_examples},
+        )
+
+
+def choose(
+    problem: Problem,
+    grid: Grid,
+    baseline: str | None = None,
+    known: tuple[Dataset, Mapping[tuple[int, ...], Problem]] | None = None,
+) -> Choice[Problem]:
     """The candidate of least leave-one-out error; arguments and errors of `candidates`.
+
+    ``known``: the table and the problems by their places in it, where they are known already.
 
     Raises
     ------
     ConvergenceError
         If no candidate has a physical saddle point.
     """
-    table = candidates(problem, grid, baseline)
+    table = candidates(problem, grid, baseline) if known is None else known[0]
     errors = table.test_error.values
     if np.isnan(errors).all():
         raise ConvergenceError("no candidate has a physical saddle point; try higher temperatures")
@@ -183,7 +221,10 @@ def choose(problem: Problem, grid: Grid, baseline: str | None = None) -> Choice[
     width, coupling, temperature, readout = (
         float(chosen[dim]) for dim in ("width", "coupling", "temperature", name)
     )
-    mine = _under(problem, temperature, name, readout)
+    if known is None:
+        mine = _under(problem, temperature, name, readout)
+    else:
+        mine = known[1][tuple(int(i) for i in best[:-1])]
     return Choice(
         width,
         coupling,

@@ -81,9 +81,16 @@ class PreparedTransfer:
 
     def with_labels(self, source: ArrayLike, target: ArrayLike) -> Self:
         """The same inputs and priors with other labels (P_s,), (P_t,); all kernels are kept."""
+        return self.like(source, target, self.priors)
+
+    def like(self, source: ArrayLike, target: ArrayLike, priors: Priors) -> Self:
+        """The same inputs with other labels, temperatures and readout precisions.
+
+        All other priors must be those of this problem, for all kernels are kept.
+        """
         other = object.__new__(type(self))
-        kernel = self.source_problem.kernel
-        other._set_source(Task(self.source.X, source), self.priors, kernel)
+        other.__dict__.update(self.__dict__)
+        other._set_source(Task(self.source.X, source), priors, self.source_problem.kernel)
         other._set_target(Task(self.target.X, target), self.kernels)
         return other
 
