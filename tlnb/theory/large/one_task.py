@@ -1,29 +1,67 @@
 r"""One task of many examples: its saddle point, evidence and predictor without a decomposition.
 
 The formulas of `tlnb.theory.one_task`, with G = T + Q K solved iteratively for the labels and for
-each new input; Tr G⁻¹ and ln det G come with their standard errors.
+each new input; Tr G⁻¹, its diagonal and ln det G come with their standard errors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlnb.chunking import chunks
 from tlnb.data.task import Task, check_task
+from tlnb.errors import ConvergenceError
 from tlnb.kernels import InnerProducts, dual_diagonal, squared_norms
 from tlnb.priors import OneTaskOptions, Priors, check_options
 from tlnb.theory.large.iterative import solve as solve_equation
 from tlnb.theory.large.kernel import LargeKernel, LargeOptions
 from tlnb.theory.large.source import EstimatedSaddle, log_evidence, source_saddle
-from tlnb.theory.large.traces import inverse_trace
+from tlnb.theory.large.traces import inverse_diagonals, inverse_trace
+from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
 from tlnb.theory.prediction import Prediction, in_parts, prediction
 from tlnb.validation import check_width
 
 Array = NDArray[np.float64]
+LEFT_OUT_PROBES, GROUPS = 64, 8  # random vectors to begin with, and parts of them
+
+
+class EstimatedLeaveOneOut(NamedTuple):
+    """`tlnb.theory.leave_one_out.LeaveOneOut` from an estimated diagonal: arrays of shape (P,).
+
+    ``error``: standard errors of ``test_error``; ``mean_error``: that of its mean.
+    """
+
+    residual: Array
+    source_variance: Array
+    total_variance: Array
+    test_error: Array
+    error: Array
+    mean_error: float
+
+    @classmethod
+    def jackknifed(
+        cls, left_out: Callable[[Array], LeaveOneOut], estimates: Array
+    ) -> EstimatedLeaveOneOut:
+        """From independent estimates (k, P) of the diagonal, by leaving out each of them.
+
+        That gives the standard errors, and takes away what noise in the diagonal adds on average
+        to functions of it that are not linear.
+        """
+        k, total = len(estimates), estimates.sum(axis=0)
+        whole = left_out(total / k)
+        others = [left_out((total - each) / (k - 1)) for each in estimates]
+        columns = {}
+        for name in LeaveOneOut._fields:
+            without = np.mean([getattr(other, name) for other in others], axis=0)
+            columns[name] = k * getattr(whole, name) - (k - 1) * without
+        errors = np.array([other.test_error for other in others])
+        spread, of_mean = ((k - 1) * part.var(axis=0) for part in (errors, errors.mean(axis=1)))
+        return cls(**columns, error=np.sqrt(spread), mean_error=float(np.sqrt(of_mean)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +95,44 @@ class LargeSolution:
         columns = self._kernel.options.columns
         n_features = self._kernel.X.shape[1]
         return in_parts(X, y, n_features, lambda n: chunks(n, 1, columns), self._outcome)
+
+    def leave_one_out(self) -> EstimatedLeaveOneOut:
+        """What the network would say of each training example had it not seen it, at the same Q.
+
+        As of smaller tasks (`tlnb.theory.leave_one_out`), but the diagonal of G⁻¹ is estimated from
+        random vectors: every number has a standard error, and so has the mean test error, which is
+        known much better.
+
+        Raises
+        ------
+        ConvergenceError
+            If the error of the mean stays above the tolerance.
+        """
+        kernel, equation = self._kernel, self._saddle.equation
+        options, T = kernel.options, equation.temperature
+        limits = 1 / (T + equation.Q * kernel.tiles.diagonal), 1 / T
+
+        def left_out(diagonal: Array) -> LeaveOneOut:
+            diagonal = np.clip(diagonal, *limits)
+            return leave_one_out(self._saddle.alpha, diagonal, 0.0, T, self.readout_precision)
+
+        n = min(max(options.n_probes, LEFT_OUT_PROBES), options.most_probes)
+        n, estimates = GROUPS * (n // GROUPS), np.zeros((GROUPS, len(kernel.X)))
+        before = 0
+        while True:
+            new = inverse_diagonals(equation, kernel.probes(n)[:, before:], GROUPS)
+            estimates = (before * estimates + (n - before) * new) / n
+            found = EstimatedLeaveOneOut.jackknifed(left_out, estimates)
+            allowed = options.tolerance * (found.test_error.mean() + self.temperature)
+            if found.mean_error <= allowed:
+                return found
+            if 2 * n > options.most_probes:
+                raise ConvergenceError(
+                    f"the left-out error {found.test_error.mean():.4g} has a standard error of "
+                    f"{found.mean_error:.1e} with {n} random vectors, allowed {allowed:.1e}; take "
+                    "more vectors (most_probes), more landmarks or a larger tolerance"
+                )
+            before, n = n, 2 * n
 
     def _outcome(self, X: Array, y: Array | None) -> Prediction:
         kernel, equation, Q = self._kernel, self._saddle.equation, self.Q

@@ -110,6 +110,20 @@ def trace_of(equation: Equation, moments: Moments, z: Array, solution: Solution)
     return InverseTrace(value, error, squared)
 
 
+def inverse_diagonals(
+    equation: Equation, z: Array, groups: int, tolerance: float = PROBES
+) -> Array:
+    """Estimates (groups, P) of the diagonal of G⁻¹, each from its share of random signs ``z``.
+
+    Of z∘G⁻¹z the mean is the diagonal; that of z∘M⁻¹z is known exactly and taken out. Entries of a
+    diagonal lie between 1/G_μμ and 1/T, estimates of it need not.
+    """
+    M = equation.preconditioner
+    found = z * (solve(equation, z, tolerance * np.sqrt(len(z))).X - M.solve(z))
+    means = [found[:, k::groups].mean(axis=1) for k in range(groups)]
+    return M.inverse_diagonal() + np.stack(means)
+
+
 def log_det(equation: Equation, moments: Moments, z: Array, steps: int = 25) -> Estimate:
     """ln det G from random signs ``z`` (P, n) and that many Lanczos steps."""
     M, n = equation.preconditioner, z.shape[1]
