@@ -54,7 +54,8 @@ class Finalists:
     """Points that are worth solving for, prepared.
 
     ``kept``: their numbers; ``part`` (points, couplings): left-out Gibbs errors on the part, or
-    None if all points were kept; ``failures``: why points of these numbers were not solved for.
+    None if all points were kept; ``failures``: why some of them were not solved for, in whose place
+    others came.
     """
 
     kept: list[int]
@@ -86,16 +87,20 @@ class Finalists:
         """
         first = groups[0][0][0]
         options, size = first.options, first.source.n_examples
-        kept, part, examples = list(range(len(groups))), None, size
+        ranked, part, examples, most = list(range(len(groups))), None, size, len(groups)
         if len(groups) > options.finalists and size > options.screen:
-            examples = options.screen
+            examples, most = options.screen, options.finalists
             part = _on_part(groups, couplings, tick)
-            frozen = np.isinf(couplings)
-            kept = kept_points(part, frozen, options.finalists)
-        pairs = [(k, problem, groups[k][1]) for k in kept for problem in groups[k][0]]
-        failed = solve_together([(problem, width) for _, problem, width in pairs], X_test)
-        failures = {pairs[number][0]: error for number, error in failed.items()}
-        return cls(kept, part, failures, examples, len(groups))
+            ranked = ranked_points(part, np.isinf(couplings))[: 2 * most]
+        kept: list[int] = []
+        failures: dict[int, ConvergenceError] = {}
+        while ranked and (missing := most + len(failures) - len(kept)) > 0:
+            batch, ranked = ranked[:missing], ranked[missing:]
+            pairs = [(k, problem, groups[k][1]) for k in batch for problem in groups[k][0]]
+            failed = solve_together([(problem, width) for _, problem, width in pairs], X_test)
+            failures |= {pairs[number][0]: error for number, error in failed.items()}
+            kept += batch
+        return cls(sorted(kept), part, failures, examples, len(groups))
 
     def dropped(self, whole: dict[int, Array]) -> Array:
         """Left-out errors of dropped points, moved by what those kept changed on average; (m,)."""
@@ -108,7 +113,7 @@ class Finalists:
 
     def screening(self, whole: dict[int, Array]) -> Screening:
         """The report, from left-out errors of points at the couplings with the whole source."""
-        counts = self.examples, self.n_points, len(self.kept)
+        counts = self.examples, self.n_points, len(self.kept) - len(self.failures)
         if self.part is None:
             return Screening(*counts, 0.0, 0.0)
         part = _least(self.part)
@@ -126,17 +131,18 @@ def _least(errors: Array) -> Array:
     return np.where(np.isnan(errors), np.inf, errors).min(axis=-1, initial=np.inf)
 
 
-def kept_points(errors: Array, frozen: NDArray[np.bool_], most: int) -> list[int]:
-    """Numbers of the points to solve for, ascending, from errors (points, couplings) on the part.
+def ranked_points(errors: Array, frozen: NDArray[np.bool_]) -> list[int]:
+    """Numbers of the points in the order in which to solve for them.
 
-    The best one, the best at infinite coupling, of which ``frozen`` (couplings,) says where it is,
-    for what frozen features do is asked, and the next best ones.
+    From ``errors`` (points, couplings) on the part: the best one, the best at infinite coupling, of
+    which ``frozen`` (couplings,) says where it is, for what frozen features do is asked, and the
+    next best ones.
     """
     least = _least(errors)
     order = [int(k) for k in np.argsort(least, kind="stable")]
-    if frozen.any() and most > 1:
+    if frozen.any():
         order.insert(1, int(_least(errors[:, frozen]).argmin()))
-    return sorted(list(dict.fromkeys(order))[:most])
+    return list(dict.fromkeys(order))
 
 
 def _on_part(

@@ -178,7 +178,9 @@ def _newton(
         else:
             high = t
         step = -point.F / point.slope if point.slope > 0 else -np.sign(point.F)
-        if abs(step) < 1e-6 and point.slope > 0:
+        # Nothing is gained far below the standard error, and solutions are not exact either.
+        known = 0.02 * temperature * point.trace.error / (width * abs(point.slope))
+        if point.slope > 0 and abs(step) < max(1e-6, known):
             return point
         step = float(np.clip(step, -1.0, 1.0))
         if not low < t + step < high:
