@@ -56,15 +56,18 @@ def judged(
         If there is no physical saddle point, or none within the source's error.
     """
     precision = problem.priors.at_width(width).readout_precision
-    outcomes = []
+    found: list[tuple[LeaveOneOut, Prediction | None]] = []
     for state in States.of(problem, width, coupling):
         predictor = KnownPredictor.at(state, precision)
-        outcomes.append((predictor.leave_one_out(), predictor(*test) if test else None))
-    means = np.array(
-        [[float(e.test_error.mean()) if e else 0.0 for e in both] for both in outcomes]
-    )
+        found.append((predictor.leave_one_out(), predictor(*test) if test else None))
+    means = np.array([[_mean(left_out), _mean(outcome)] for left_out, outcome in found])
     errors = np.abs(means[1:] - means[0]).sum(axis=0)
-    return Judged(*outcomes[0], float(errors[0]), float(errors[1]))
+    return Judged(*found[0], float(errors[0]), float(errors[1]))
+
+
+def _mean(found: LeaveOneOut | Prediction | None) -> float:
+    """The mean Gibbs error, 0 without one."""
+    return 0.0 if found is None or found.test_error is None else float(found.test_error.mean())
 
 
 class Tabulated(NamedTuple):

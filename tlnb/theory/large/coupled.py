@@ -26,13 +26,23 @@ from tlnb.kernels import InnerProducts, dual_diagonal, squared_norms
 from tlnb.priors import WeightCovariances
 from tlnb.theory.large.iterative import Solution, solve
 from tlnb.theory.large.kernel import LargeKernel
-from tlnb.theory.large.nodes import coupling_of, degree_for, nodes, share_of, weights
+from tlnb.theory.large.nodes import (
+    coupling_of,
+    degree_for,
+    extrapolation,
+    in_turn,
+    nodes,
+    share_of,
+    weights,
+)
 from tlnb.theory.large.source import EstimatedSaddle
+from tlnb.theory.large.tiles import available
 from tlnb.theory.transfer.kernels import CoupledKernels
 from tlnb.validation import check_rng
 
 Array = NDArray[np.float64]
 FOR_M, FOR_KK = 0.25, 0.5  # of the error aimed at: predictions add m up over target examples
+ENOUGH = 3  # nodes from which a solution at another is begun
 CHECKED = 8  # target examples whose interpolation is compared with a solution
 
 
@@ -122,6 +132,9 @@ class Solver:
         self.aim = self.source.options.tolerance / 5
         norms = squared_norms(self.kernels.X)
         c_s = self.source.variance
+        # Solutions at nodes, with which those at further nodes begin.
+        self._kept: dict[float, list[NDArray[np.float32]]] = {}
+        self._keeping: dict[float, list[NDArray[np.float32]]] = {}
         self.size = float(dual_diagonal(self.source.activation, norms, c_s, c_s).mean())
 
     def interpolants(self) -> list[Interpolant]:
@@ -130,9 +143,10 @@ class Solver:
         first = [self._degree(saddle, rng) for saddle in self.saddles]
         degree, worst = max(first)
         solved: dict[float, list[AtNode]] = {}
+        self._kept.clear()
         picked = np.sort(rng.permutation(len(self.kernels.X))[:CHECKED])
         while True:
-            todo = [share for share in nodes(degree) if share not in solved]
+            todo = in_turn((s for s in nodes(degree) if s not in solved), solved)
             bar = tqdm(todo, "couplings", disable=not self.source.options.progress, leave=False)
             for share in bar:
                 solved[share] = self._remembered(share)
@@ -144,6 +158,7 @@ class Solver:
             errors = [self._error(each, worst, picked) for each in found]
             allowed = [self._allowed(saddle) for saddle in self.saddles]
             if all(error <= most for error, most in zip(errors, allowed, strict=True)):
+                self._kept.clear()
                 return [
                     replace(each, errors=each.errors + error)
                     for each, error in zip(found, errors, strict=True)
@@ -193,18 +208,42 @@ class Solver:
         products = InnerProducts.between(self.source.X, X)
         return products.dual(self.source.activation, c.c_s, c.c_st, c.c_t)
 
-    def _solve(self, B: Array, earlier: Solution | None, k: int, share: float) -> Solution:
-        """At the k-th width, from that at the width before, to a share of the error aimed at."""
+    def _solve(
+        self, B: Array, earlier: Solution | None, k: int, share: float, at: float, columns: slice
+    ) -> Solution:
+        """For the k-th saddle point at a node ``at``, to a share of the error aimed at.
+
+        The ``columns`` are those of B among all inputs. It begins with what solutions at other
+        nodes make a polynomial of, or with that for the saddle point before.
+        """
         saddle = self.saddles[k]
         equation = saddle.equation
         start = None
-        if earlier is not None:
+        if len(self._kept) >= ENOUGH:
+            start = np.zeros(B.shape)
+            for weight, kept in zip(
+                extrapolation(at, list(self._kept)), self._kept.values(), strict=True
+            ):
+                start += np.float32(weight) * kept[k][:, columns]
+        elif earlier is not None:
             start = earlier.refined(B, self.saddles[k - 1].equation, equation)
         allowed = share * equation.temperature * self._allowed(saddle)
-        return solve(equation, B, np.sqrt(allowed), start=start)
+        found = solve(equation, B, np.sqrt(allowed), start=start)
+        if at in self._keeping:
+            self._keeping[at][k][:, columns] = found.X
+        return found
+
+    def _keep(self, share: float) -> None:
+        """Make room for solutions at this node, if a quarter of the memory left is enough."""
+        n = len(self.kernels.X) + len(self.X_test)
+        numbers = len(self.saddles) * len(self.source.X) * n
+        if 4 * numbers * (1 + len(self._kept)) < available() / 4:
+            shape = len(self.source.X), n
+            self._keeping = {share: [np.empty(shape, np.float32) for _ in self.saddles]}
 
     def _at(self, share: float) -> list[AtNode]:
-        """Blocks at one node for each width; test inputs come in parts."""
+        """Blocks at one node for each saddle point; test inputs come in parts."""
+        self._keep(share)
         columns = self.source.options.columns
         B = self._kernel(self.kernels.X, share)
         P_t = B.shape[1]
@@ -212,7 +251,7 @@ class Solver:
         for part in chunks(P_t, 1, columns):
             earlier = None
             for k in range(len(self.saddles)):
-                earlier = self._solve(B[:, part], earlier, k, FOR_M)
+                earlier = self._solve(B[:, part], earlier, k, FOR_M, share, part)
                 if part.start == 0:
                     target.append(earlier)
                 else:
@@ -227,8 +266,12 @@ class Solver:
         ]
         for part in chunks(n, 1, columns):
             B0, earlier = self._kernel(self.X_test[part], share), None
+            among = slice(P_t + part.start, P_t + part.stop)
             for k, saddle in enumerate(self.saddles):
-                earlier, T = self._solve(B0, earlier, k, FOR_KK), saddle.equation.temperature
+                earlier, T = (
+                    self._solve(B0, earlier, k, FOR_KK, share, among),
+                    saddle.equation.temperature,
+                )
                 X, of_target = earlier.X, target[k]
                 known = X.T @ B + earlier.residual.T @ of_target.X
                 kk, ku = earlier.diagonal(B0), _with_labels(earlier, B0, saddle)
@@ -245,6 +288,8 @@ class Solver:
             blocks = Known(m, u, *tests[k])
             slope_k = Known(T * (X.T @ X) - m, T * (X.T @ saddle.alpha) - u, *slopes[k])
             result.append(AtNode(blocks, slope_k, bounds[k]))
+        self._kept |= self._keeping
+        self._keeping = {}
         return result
 
     def _error(self, interpolant: Interpolant, share: float, picked: NDArray[np.intp]) -> float:

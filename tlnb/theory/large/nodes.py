@@ -10,7 +10,7 @@ Review 46 (2004).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +62,34 @@ def weights(share: float, degree: int) -> Array:
     signs = (-1.0) ** np.arange(degree + 1)
     signs[[0, -1]] *= 0.5
     return signs / away / (signs / away).sum()
+
+
+def in_turn(shares: Iterable[float], known: Iterable[float] = ()) -> list[float]:
+    """Shares in the order of Leja: each as far as can be from those before, and from known ones.
+
+    Examples
+    --------
+    >>> from tlnb.theory.large.nodes import in_turn
+    >>> in_turn([0.0, 0.25, 0.5, 1.0])
+    [1.0, 0.0, 0.5, 0.25]
+    """
+    left, before = list(shares), list(known)
+    order = []
+    while left:
+        away = [np.prod([abs(share - other) for other in before]) for share in left]
+        order.append(left.pop(int(np.argmax(away)) if before else int(np.argmax(left))))
+        before.append(order[-1])
+    return order
+
+
+def extrapolation(share: float, known: Sequence[float]) -> Array:
+    """Weights with which values at the ``known`` shares make a polynomial through ``share``."""
+    at = np.asarray(known)
+    apart = at[:, None] - at
+    np.fill_diagonal(apart, 1.0)
+    factors = np.broadcast_to(share - at, apart.shape).copy()
+    np.fill_diagonal(factors, 1.0)
+    return factors.prod(axis=1) / apart.prod(axis=1)
 
 
 class Few(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,7 +232,8 @@ class LargeTransferProblem(TransferProblem):
             return super().choose(baseline=baseline, **lists)
         grid = Grid.of(**lists)
         found = tabulated(self, grid)
-        return choose(self, grid, None, (found.errors, found.problems))
+        problems = cast("dict[tuple[int, ...], Self]", found.problems)
+        return choose(self, grid, None, (found.errors, problems))
 
     def _error(self, width: float) -> float:
         return 0.0 if np.isinf(width) else self.source_saddle(width).error

@@ -160,7 +160,7 @@ class CandidateTable(Generic[Problem]):
         self.numbers[name] = np.full([len(axis) for axis in self.axes], np.nan)
         return self.numbers[name]
 
-    def points(self) -> Iterator[tuple[tuple[int, int, int], Problem, float]]:
+    def points(self) -> Iterator[tuple[tuple[int, ...], Problem, float]]:
         """Places, the problem under the temperature and readouts' prior there, and the width."""
         for (a, T), (b, readout) in product(enumerate(self.temperatures), enumerate(self.readouts)):
             mine = _under(self.problem, T, self.readout_name, readout)
