@@ -760,9 +760,9 @@ MUTANTS = [
     ),
     Mutant(
         "which precisions of deep layers are the source's",
-        "tlnb/theory/deep/problem.py",
-        "couplings, self.source_precisions, self.precisions, strict",
-        "couplings, self.precisions, self.source_precisions, strict",
+        "tlnb/theory/deep/couplings.py",
+        "target_weight_precision=precision,",
+        "target_weight_precision=1 / variance,",
         "theory/deep/test_deep_baselines.py",
         "",
     ),

@@ -54,7 +54,7 @@ def test_the_matched_prior_is_that_of_the_layers_a_coupling_acts_on():
         test, widths=WIDTHS, couplings=[(3.0, 0.0), (3.0, 1.0)], baseline="matched-prior"
     )
     for i, couplings in enumerate([(3.0, 0.0), (3.0, 1.0)]):
-        variances = [c.c_t for c in problem.covariances(couplings)]
+        variances = [c.c_t for c in problem.kernels.covariances(couplings)]
         alone = deep.solve_one_task(
             target, widths=WIDTHS, weight_precisions=1 / np.array(variances), temperature=0.1
         )
@@ -139,11 +139,11 @@ def test_precisions_act_on_their_own_layer():
     )
     assert abs(first.log_evidence - second.log_evidence) > 1e-2
     problem = deep.DeepTransferProblem(source, target, depth=2, weight_precisions=(4.0, 1.0))
-    assert problem.source_precisions == (4.0, 1.0)
+    assert problem.source_problem.process.variances == (0.25, 1.0)
     problem = deep.DeepTransferProblem(
         source, target, depth=2, weight_precisions=(4.0, 1.0), source_weight_precision=2.0
     )
-    assert problem.source_precisions == (2.0, 2.0)
+    assert problem.source_problem.process.variances == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,10 +55,20 @@ class NestedKernels:
         The target's inputs.
     priors : Priors
         Of both networks.
+    precisions : sequence of L floats
+        λ0 of each hidden layer of the target.
     """
 
-    def __init__(self, source: DeepProcess, factor: Eigenbasis, X: Array, priors: Priors) -> None:
+    def __init__(
+        self,
+        source: DeepProcess,
+        factor: Eigenbasis,
+        X: Array,
+        priors: Priors,
+        precisions: Sequence[float],
+    ) -> None:
         self.source, self.factor, self.X, self.priors = source, factor, X, priors
+        self.precisions = precisions
         self._source_variances = source.layers(source.X).variances
         self._own = self.inputs(X)
         self._train: OrderedDict[Couplings, Kernels] = OrderedDict()
@@ -67,11 +78,13 @@ class NestedKernels:
         return [
             weight_covariances(
                 coupling,
-                source_weight_precision=self.priors.source_weight_precision,
-                target_weight_precision=self.priors.weight_precision,
+                source_weight_precision=1 / variance,
+                target_weight_precision=precision,
                 scheme=self.priors.coupling_scheme,
             )
-            for coupling in couplings
+            for coupling, variance, precision in zip(
+                couplings, self.source.variances, self.precisions, strict=True
+            )
         ]
 
     def inputs(self, X: Array) -> Inputs:

@@ -22,7 +22,7 @@ from tlnb.theory.deep.source import SourceSaddle, source_saddle
 from tlnb.theory.factors import Eigenbasis
 from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
 from tlnb.theory.prediction import Prediction, in_parts, prediction
-from tlnb.validation import check_count, check_width
+from tlnb.validation import check_count, check_positive, check_width
 
 Array = NDArray[np.float64]
 
@@ -238,8 +238,44 @@ def check_priors(name: str, priors: Priors | None, options: Mapping[str, Any]) -
     return Priors.of(name, options) if priors is None else priors
 
 
+def layer_precisions(
+    priors: Priors,
+    depth: int,
+    given: Sequence[float] | None,
+    *,
+    of_source: bool = False,
+    follow: Sequence[float] | None = None,
+) -> tuple[float, ...]:
+    """λ0 of each hidden layer: as given, or else of the target's layers, or else of the priors.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another number of them, and what is not > 0; beside a precision of the priors.
+    """
+    name = "source_weight_precision" if of_source else "weight_precision"
+    common = getattr(priors, name)
+    own = common != (priors.weight_precision if of_source else 1.0)
+    if given is None:
+        if own or follow is None:
+            return (common,) * depth
+        return layer_precisions(priors, depth, follow)
+    if own:
+        raise ValueError(f"give {name} or {name}s, got {common:g} and {given!r}")
+    if isinstance(given, str) or not np.iterable(given):
+        raise TypeError(f"{name}s must be a sequence of {depth} numbers > 0, got {given!r}")
+    precisions = tuple(check_positive(f"{name}s", value) for value in given)
+    if len(precisions) != depth:
+        raise ValueError(f"{name}s must hold {depth} of them, one a layer, got {len(precisions)}")
+    return precisions
+
+
 def solve_one_task(
-    task: Task, *, widths: Sequence[float], **priors: Unpack[OneTaskOptions]
+    task: Task,
+    *,
+    widths: Sequence[float],
+    weight_precisions: Sequence[float] | None = None,
+    **priors: Unpack[OneTaskOptions],
 ) -> DeepSolution:
     """The saddle point of one task learnt by a network of hidden layers (N_1, ..., N_L).
 
@@ -249,6 +285,8 @@ def solve_one_task(
         Inputs (P, N0) and labels (P,).
     widths : sequence of float
         N_l ≥ 1 from the input up; a layer of infinite width only maps kernels.
+    weight_precisions : sequence of float, optional
+        λ0 of each hidden layer, where they differ.
     **priors
         activation, temperature, weight_precision (of every hidden layer), readout_precision or
         richness (λ1/N_L): see `Priors`.
@@ -267,4 +305,7 @@ def solve_one_task(
     """
     check_options("solve_one_task", priors, OneTaskOptions)
     widths = check_widths(widths)
-    return DeepOneTaskProblem(task, depth=len(widths), **priors).solve(widths=widths)
+    own = Priors(**priors)
+    variances = [1 / each for each in layer_precisions(own, len(widths), weight_precisions)]
+    problem = DeepOneTaskProblem(task, own, depth=len(widths), variances=variances)
+    return problem.solve(widths=widths)

@@ -13,7 +13,12 @@ from tlnb.data.task import Task, check_task
 from tlnb.priors import PriorOptions, Priors
 from tlnb.theory.deep.action import DeepBlocks, deep_action
 from tlnb.theory.deep.couplings import Couplings, NestedKernels
-from tlnb.theory.deep.one_task import DeepOneTaskProblem, check_priors, check_widths
+from tlnb.theory.deep.one_task import (
+    DeepOneTaskProblem,
+    check_priors,
+    check_widths,
+    layer_precisions,
+)
 from tlnb.theory.deep.saddle import Branch, Saddle, follow_width
 from tlnb.theory.deep.solution import (
     DeepTransferSolution,
@@ -24,7 +29,8 @@ from tlnb.theory.deep.solution import (
 from tlnb.theory.deep.source import SourceSaddle
 from tlnb.theory.deep.wishart import Chain
 from tlnb.theory.prediction import AVERAGED
-from tlnb.validation import check_count, check_couplings
+from tlnb.theory.transfer.curve import BASELINES
+from tlnb.validation import check_choice, check_count, check_couplings
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -45,10 +51,12 @@ class DeepTransferProblem:
     source, target : Task
         Inputs (P_s, N0), (P_t, N0) and their labels.
     priors : Priors, optional
-        Activation, temperatures and precisions; all hidden layers have the same weight precisions.
-        Or, as keywords:
+        Activation, temperatures and precisions. Or, as keywords:
     depth : int
         Number L ≥ 1 of hidden layers.
+    weight_precisions, source_weight_precisions : sequence of L floats, optional
+        λ0 of each hidden layer from the input up, instead of that of the priors; the source's are
+        the target's unless given.
     **options
         activation, temperature, weight_precision, readout_precision or richness (λ1/N_L), the same
         with ``source_`` in front, coupling_scheme: see `Priors`.
@@ -77,19 +85,32 @@ class DeepTransferProblem:
         priors: Priors | None = None,
         *,
         depth: int,
+        weight_precisions: Sequence[float] | None = None,
+        source_weight_precisions: Sequence[float] | None = None,
         **options: Unpack[PriorOptions],
     ) -> None:
         self.source = check_task("source", source)
         self.priors = priors = check_priors(type(self).__name__, priors, options)
         self.depth = check_count("depth", depth)
-        self.source_problem = DeepOneTaskProblem(source, priors.of_source(), depth=self.depth)
+        self.precisions = layer_precisions(priors, self.depth, weight_precisions)
+        of_source = layer_precisions(
+            priors, self.depth, source_weight_precisions, of_source=True, follow=weight_precisions
+        )
+        self.source_problem = DeepOneTaskProblem(
+            source,
+            priors.of_source(),
+            depth=self.depth,
+            variances=[1 / precision for precision in of_source],
+        )
         self._sources: dict[tuple[float, ...], SourceSaddle] = {}
         self._set_target(target)
 
     def _set_target(self, target: Task) -> None:
         self.target = check_task("target", target, self.source.n_features)
         source = self.source_problem
-        self.kernels = NestedKernels(source.process, source.factor, target.X, self.priors)
+        self.kernels = NestedKernels(
+            source.process, source.factor, target.X, self.priors, self.precisions
+        )
         self._branches: dict[tuple[tuple[float, ...], Couplings], Branch] = {}
         self._from_wide: dict[tuple[tuple[float, ...], Couplings], Saddle] = {}
         self.__dict__.pop("centred", None)
@@ -109,11 +130,7 @@ class DeepTransferProblem:
         couplings = check_couplings(couplings, self.depth)
         covariances = np.array(self.kernels.covariances(couplings))
         if not any(couplings) or np.isinf(widths).all():
-            of_source = self.source_saddle(widths).Q
-            alone = self.alone(couplings).solve(widths=widths)
-            shared = {name: getattr(alone, name) for name in OF_TARGET}
-            overlaps = overlaps_alone(of_source, alone.Q, covariances)
-            return DeepTransferSolution(widths, couplings, overlaps, **shared, _predictor=alone)
+            return self._uncoupled(widths, couplings)
         saddle = self.saddle(widths, couplings)
         capped = self.capped(couplings, np.inf)
         blocks = self.blocks(widths, capped)
@@ -132,6 +149,15 @@ class DeepTransferProblem:
             _predictor=self.predictor(widths, capped, saddle.z, blocks),
         )
 
+    def _uncoupled(self, widths: tuple[float, ...], couplings: Couplings) -> DeepTransferSolution:
+        """The target alone, with the prior that these couplings leave, beside its source."""
+        of_source = self.source_saddle(widths).Q
+        alone = self.alone(couplings).solve(widths=widths)
+        shared = {name: getattr(alone, name) for name in OF_TARGET}
+        covariances = np.array(self.kernels.covariances(couplings))
+        overlaps = overlaps_alone(of_source, alone.Q, covariances)
+        return DeepTransferSolution(widths, couplings, overlaps, **shared, _predictor=alone)
+
     def predictor(
         self, widths: tuple[float, ...], couplings: Couplings, z: Array, blocks: DeepBlocks
     ) -> Predictor:
@@ -141,11 +167,18 @@ class DeepTransferProblem:
         return Predictor.at(self.kernels, couplings, z, blocks, held, noise_s, y_s)
 
     def sweep(
-        self, test: Task, *, widths: Sequence[float], couplings: Sequence[float | Sequence[float]]
+        self,
+        test: Task,
+        *,
+        widths: Sequence[float],
+        couplings: Sequence[float | Sequence[float]],
+        baseline: str | None = None,
     ) -> Dataset:
         """Theory over couplings: see `tlnb.theory.deep.coupling_sweep`."""
         import xarray as xr
 
+        if baseline is not None:
+            check_choice("baseline", baseline, BASELINES)
         widths = check_widths(widths, self.depth)
         each = [check_couplings(entry, self.depth) for entry in couplings]
         check_task("test", test, self.target.n_features)
@@ -154,7 +187,11 @@ class DeepTransferProblem:
         overlaps = np.zeros((len(each), self.depth, 4))
         # Ascending, so that the branch is followed once.
         for i in sorted(range(len(each)), key=lambda i: each[i]):
-            solved = self.solve(widths=widths, couplings=each[i])
+            if baseline is None:
+                solved = self.solve(widths=widths, couplings=each[i])
+            else:
+                left = each[i] if baseline == "matched-prior" else (0.0,) * self.depth
+                solved = self._uncoupled(widths, left)
             outcome = solved.predict(test.X, test.y)
             overlaps[i] = solved.overlaps
             for name in SCALARS:
@@ -177,6 +214,7 @@ class DeepTransferProblem:
                 "activation": self.priors.activation.name,
                 "temperature": self.priors.temperature,
                 "coupling_scheme": self.priors.coupling_scheme,
+                "baseline": baseline or "none",
             },
         )
 
@@ -277,15 +315,16 @@ class DeepTransferProblem:
         def blocks_at(coupling: float) -> DeepBlocks:
             return self.blocks(widths, self.capped(pattern, coupling))
 
-        first = self.capped(pattern, 1e-2 * self.priors.weight_precision)
+        unit = min(self.precisions)
+        first = self.capped(pattern, 1e-2 * unit)
         chain, _ = self.chain(widths, first)
         Q = self.alone(first).saddle(widths).Q[np.isfinite(widths)]
         scratch = np.cumprod((Q * chain.c[:, 2])[::-1], dtype=np.float64)[::-1]
-        return Branch(blocks_at, scratch, self.priors.weight_precision)
+        return Branch(blocks_at, scratch, unit)
 
     def capped(self, pattern: Couplings, largest: float) -> Couplings:
         """The couplings γ_l, none above ``largest`` and none exactly 0: see `UNCOUPLED`."""
-        least = UNCOUPLED * self.priors.weight_precision
+        least = UNCOUPLED * min(self.precisions)
         if np.isinf(largest):
             return tuple(max(g, least) for g in pattern)
         return tuple(

@@ -21,6 +21,8 @@ def solve(
     *,
     widths: Sequence[float],
     couplings: float | Sequence[float],
+    weight_precisions: Sequence[float] | None = None,
+    source_weight_precisions: Sequence[float] | None = None,
     **priors: Unpack[PriorOptions],
 ) -> DeepTransferSolution:
     """The Franz-Parisi saddle point of a deep target coupled to a deep source.
@@ -35,6 +37,8 @@ def solve(
     couplings : float or sequence of L floats
         γ ≥ 0 of every layer, or of each layer from the input up; ``numpy.inf`` freezes a layer at
         the source's weights, 0 leaves it untied.
+    weight_precisions, source_weight_precisions : sequence of L floats, optional
+        λ0 of each hidden layer, where they differ; the source's are the target's unless given.
     **priors
         activation, temperature, weight_precision, readout_precision or richness (λ1/N_L), the same
         with ``source_`` in front, coupling_scheme: see `Priors`.
@@ -71,7 +75,14 @@ def solve(
     ((2, 4), True)
     """
     widths = check_widths(widths)
-    problem = DeepTransferProblem(source, target, depth=len(widths), **priors)
+    problem = DeepTransferProblem(
+        source,
+        target,
+        depth=len(widths),
+        weight_precisions=weight_precisions,
+        source_weight_precisions=source_weight_precisions,
+        **priors,
+    )
     return problem.solve(widths=widths, couplings=couplings)
 
 
@@ -82,6 +93,9 @@ def coupling_sweep(
     *,
     widths: Sequence[float],
     couplings: Sequence[float | Sequence[float]],
+    baseline: str | None = None,
+    weight_precisions: Sequence[float] | None = None,
+    source_weight_precisions: Sequence[float] | None = None,
     **priors: Unpack[PriorOptions],
 ) -> Dataset:
     """The transfer curve of two data sets for one deep network: theory over couplings.
@@ -96,7 +110,11 @@ def coupling_sweep(
         (N_1, ..., N_L), see `solve`.
     couplings : sequence
         Each entry a number for all layers, or a tuple (γ_1, ..., γ_L).
-    **priors
+    baseline : {None, "scratch", "matched-prior"}
+        Instead of transfer, the same networks trained on the target alone: with their own prior
+        ("scratch"), or with the prior variances c_t(γ_l) that the couplings leave to the weights of
+        each layer ("matched-prior"), which tells regularisation from transfer.
+    weight_precisions, source_weight_precisions, **priors
         As in `solve`.
 
     Returns
@@ -128,5 +146,12 @@ def coupling_sweep(
     {'coupling': 2, 'layer': 2}
     """
     widths = check_widths(widths)
-    problem = DeepTransferProblem(source, target, depth=len(widths), **priors)
-    return problem.sweep(test, widths=widths, couplings=couplings)
+    problem = DeepTransferProblem(
+        source,
+        target,
+        depth=len(widths),
+        weight_precisions=weight_precisions,
+        source_weight_precisions=source_weight_precisions,
+        **priors,
+    )
+    return problem.sweep(test, widths=widths, couplings=couplings, baseline=baseline)
