@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tlnb.errors import ConvergenceError
 from tlnb.theory.large.known import KnownPredictor, Problem, States
+from tlnb.theory.large.prepared import PreparedLargeTransfer
 from tlnb.theory.large.screening import Finalists, Screening
 from tlnb.theory.leave_one_out import LeaveOneOut
 from tlnb.theory.prediction import Prediction
@@ -22,8 +23,6 @@ from tlnb.theory.transfer.kernels import TestKernels
 
 if TYPE_CHECKING:
     from xarray import Dataset
-
-    from tlnb.theory.large.problem import LargeTransferProblem
 
 Array = NDArray[np.float64]
 
@@ -75,17 +74,17 @@ class Tabulated(NamedTuple):
 
     errors: Dataset
     screening: Screening | None
-    problems: dict[tuple[int, ...], LargeTransferProblem]
+    problems: dict[tuple[int, ...], PreparedLargeTransfer]
 
 
-def tabulated(problem: LargeTransferProblem, grid: Grid) -> Tabulated:
+def tabulated(problem: PreparedLargeTransfer, grid: Grid) -> Tabulated:
     """Leave-one-out errors over the grid, NaN for coupled networks of dropped points.
 
     Beside what `tlnb.theory.transfer.candidates.candidates` holds: ``test_error_error``, that of
     the mean Gibbs errors, and ``screened``, the Gibbs errors with a part of the source, NaN where
     no point was dropped.
     """
-    table: CandidateTable[LargeTransferProblem] = CandidateTable(problem, grid)
+    table: CandidateTable[PreparedLargeTransfer] = CandidateTable(problem, grid)
     off, screened = table.add("test_error_error"), table.add("screened")
     couplings = table.ascending()
     strengths = [(j, coupling) for j, coupling in couplings if coupling > 0]

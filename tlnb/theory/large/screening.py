@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,12 @@ from numpy.typing import NDArray
 from tlnb.data.task import Task
 from tlnb.errors import ConvergenceError
 from tlnb.theory.large.coupled import Interpolant, Solver
+from tlnb.theory.large.prepared import PreparedLargeTransfer
 from tlnb.theory.transfer.problem import TransferProblem
-
-if TYPE_CHECKING:
-    from tlnb.theory.large.problem import LargeTransferProblem
 
 Array = NDArray[np.float64]
 # Problems that differ in their labels, one for each class, at a width.
-Group = tuple[Sequence["LargeTransferProblem"], float]
+Group = tuple[Sequence[PreparedLargeTransfer], float]
 
 
 class Screening(NamedTuple):
@@ -76,7 +74,7 @@ class Finalists:
 
         Parameters
         ----------
-        groups : sequence of (sequence of LargeTransferProblem, float)
+        groups : sequence of (sequence of PreparedLargeTransfer, float)
             A point each; all with the same source inputs, activation, precision and target inputs.
         couplings : sequence of float
             γ > 0.
@@ -171,13 +169,13 @@ def _on_part(
 
 
 def solve_together(
-    pairs: Sequence[tuple[LargeTransferProblem, float]], X_test: Array | None = None
+    pairs: Sequence[tuple[PreparedLargeTransfer, float]], X_test: Array | None = None
 ) -> dict[int, ConvergenceError]:
     """Solve for problems with the same source inputs and target inputs, at finite widths, at once.
 
     Parameters
     ----------
-    pairs : sequence of (LargeTransferProblem, float)
+    pairs : sequence of (PreparedLargeTransfer, float)
         Problems that differ in priors or labels, each with a width.
     X_test : array of shape (n, N0), optional
 
