@@ -28,7 +28,7 @@ def _read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf8")
 
 
-def test_contents_list_every_chapter_and_only_what_exists():
+def test_contents_list_every_chapter_and_only_what_exists() -> None:
     toc = yaml.safe_load(_read("_toc.yml"))
     listed = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
     pages = {path.stem for path in (ROOT / "book").glob("*.md")}
@@ -39,7 +39,7 @@ def test_contents_list_every_chapter_and_only_what_exists():
     assert in_order == sorted(chapters)
 
 
-def test_reference_lists_every_module():
+def test_reference_lists_every_module() -> None:
     listed = set(re.findall(r"automodule:: ([\w.]+)", _read("book/api.md")))
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -49,7 +49,7 @@ def test_reference_lists_every_module():
     assert listed == modules
 
 
-def test_names_most_used_have_an_example_and_stand_where_the_reference_says():
+def test_names_most_used_have_an_example_and_stand_where_the_reference_says() -> None:
     row = re.compile(r"^\| \{py:obj\}`(\w+) <([\w.]+)\.\1>` \| `([\w.]+)` \|", re.MULTILINE)
     rows = row.findall(_read("book/api.md"))
     assert 25 <= len(rows) <= 40
@@ -59,7 +59,7 @@ def test_names_most_used_have_an_example_and_stand_where_the_reference_says():
         assert ">>>" in found.__doc__, f"{home}.{name} has no example"
 
 
-def test_every_paper_cited_in_a_page_is_in_the_bibliography():
+def test_every_paper_cited_in_a_page_is_in_the_bibliography() -> None:
     keys = set(re.findall(r"^@\w+\{([^,]+),", _read("book/references.bib"), re.MULTILINE))
     for path in [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]:
         groups = re.findall(r"\{cite(?::\w)?\}`([^`]+)`", path.read_text(encoding="utf8"))
@@ -67,7 +67,7 @@ def test_every_paper_cited_in_a_page_is_in_the_bibliography():
         assert cited <= keys, path.name
 
 
-def test_links_between_pages_lead_somewhere():
+def test_links_between_pages_lead_somewhere() -> None:
     for path in [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]:
         text = path.read_text(encoding="utf8")
         links = re.findall(r"\]\(([\w./-]+\.(?:md|ipynb))(?:#[\w-]*)?\)", text)
@@ -75,7 +75,7 @@ def test_links_between_pages_lead_somewhere():
         assert not missing, path.name
 
 
-def test_repository_stands_in_one_place_and_elsewhere_agrees():
+def test_repository_stands_in_one_place_and_elsewhere_agrees() -> None:
     url = repository.repository_url()
     for name, stamp in repository.STAMPS.items():
         text = _read(name)
@@ -95,7 +95,9 @@ def test_repository_stands_in_one_place_and_elsewhere_agrees():
         (URL, "cloned", "found in cloned/tlnb-book/notebooks"),  # started again
     ],
 )
-def test_first_cell_finds_clones_or_says_what_to_do(tmp_path, url, folder, expected):
+def test_first_cell_finds_clones_or_says_what_to_do(
+    tmp_path: Path, url: str, folder: str, expected: str
+) -> None:
     """With git and pip replaced by what they leave behind."""
     for checkout in ("checkout", "cloned/tlnb-book", "elsewhere"):
         (tmp_path / checkout / "notebooks").mkdir(parents=True)
@@ -124,7 +126,7 @@ print("found in", os.getcwd())
     assert ("-m pip install" in output) == (url != "" and folder != "checkout/notebooks")
 
 
-def test_citation_file_names_both_papers():
+def test_citation_file_names_both_papers() -> None:
     citation = yaml.safe_load(_read("CITATION.cff"))
     assert citation["version"] == tlnb.__version__
     assert f"## {tlnb.__version__}" in _read("CHANGELOG.md")
@@ -134,14 +136,14 @@ def test_citation_file_names_both_papers():
         assert doi in _read("book/references.bib") and doi in _read("README.md")
 
 
-def test_requirements_are_pinned_and_name_no_host():
+def test_requirements_are_pinned_and_name_no_host() -> None:
     lines = [line for line in _read("requirements.txt").splitlines() if line[:1] != "#"]
     assert lines[-1] == "-e ."
     pinned = re.compile(r"[\w.-]+==[\w.]+( ; [\w.'<>=!() ]+)?")
     assert all(pinned.fullmatch(line) for line in lines[:-1])
 
 
-def test_requirements_hold_every_declared_dependency():
+def test_requirements_hold_every_declared_dependency() -> None:
     project = tomllib.loads(_read("pyproject.toml"))["project"]
     extras = project["optional-dependencies"].values()
     declared = [Requirement(text) for text in chain(project["dependencies"], *extras)]
@@ -155,7 +157,7 @@ def test_requirements_hold_every_declared_dependency():
         assert requirement.specifier.contains(pin.version), requirement
 
 
-def test_readme_examples_print_what_they_say():
+def test_readme_examples_print_what_they_say() -> None:
     block = r"```python\n(.*?)```.*?```text\n(.*?)```"
     examples = re.findall(block, _read("README.md"), re.S)
     assert len(examples) == 2
@@ -167,6 +169,6 @@ def test_readme_examples_print_what_they_say():
         assert printed.getvalue() == expected
 
 
-def test_readme_links_exist():
+def test_readme_links_exist() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", _read("README.md"))
     assert links and all((ROOT / link).exists() for link in links)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ from tlnb import (
 from tlnb.data.outputs import MultiOutputTask, class_codes
 from tlnb.theory import outputs
 
-GIVEN = {"width": 20, "temperature": 0.1}
+GIVEN: dict[str, Any] = {"width": 20, "temperature": 0.1}
 
 
-def three_classes():
+def three_classes() -> tuple[MultiOutputTask, np.ndarray, np.ndarray, np.ndarray]:
     """Target inputs with their largest teacher output as class, a source, and test inputs."""
     source, target, test = linear_teachers(3, 40, 20)
     teachers = np.random.default_rng(0).standard_normal((source.n_features, 3))
@@ -35,11 +36,11 @@ def three_classes():
 
 @pytest.mark.parametrize("estimator", [RenormalizedGPClassifier(), TransferGPClassifier()])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-def test_scikit_learn_contract(estimator):
+def test_scikit_learn_contract(estimator: Any) -> None:
     check_estimator(estimator)
 
 
-def test_two_classes_are_one_output():
+def test_two_classes_are_one_output() -> None:
     _, target, test = deterministic()
     names = np.where(target.y > 0, "yes", "no")
     classifier = RenormalizedGPClassifier(**GIVEN).fit(target.X, names)
@@ -53,9 +54,9 @@ def test_two_classes_are_one_output():
 
 
 @pytest.mark.parametrize("coupling", [0.0, 2.0, np.inf, "leave-one-out"])
-def test_three_classes_are_the_theory_of_three_outputs(coupling):
+def test_three_classes_are_the_theory_of_three_outputs(coupling: float | str) -> None:
     source, X, classes, X_0 = three_classes()
-    given = GIVEN | {"coupling": coupling}
+    given: dict[str, Any] = GIVEN | {"coupling": coupling}
     classifier = TransferGPClassifier(**given).fit(X, classes, source=source)
     solution = outputs.solve_transfer(source, MultiOutputTask(X, class_codes(classes)[0]), **given)
     outcome = solution.predict(X_0)
@@ -72,7 +73,7 @@ def test_three_classes_are_the_theory_of_three_outputs(coupling):
     )
 
 
-def test_a_class_with_one_member_and_strange_labels():
+def test_a_class_with_one_member_and_strange_labels() -> None:
     _, X, classes, X_0 = three_classes()
     few = np.concatenate([classes[:-1], ["rare"]])
     fitted = RenormalizedGPClassifier(**GIVEN).fit(X, few)
@@ -85,7 +86,7 @@ def test_a_class_with_one_member_and_strange_labels():
         RenormalizedGPClassifier().fit(X, X[:, 0])
 
 
-def test_regressors_take_several_outputs():
+def test_regressors_take_several_outputs() -> None:
     source, target, test = deterministic()
     Y, Y_s = target.X[:, :3], source.X[:, :2]
     fitted = TransferGPRegressor(coupling=2.0, **GIVEN).fit(
@@ -111,7 +112,7 @@ def test_regressors_take_several_outputs():
     np.testing.assert_allclose(column[:, 0], flat, rtol=1e-10)
 
 
-def test_one_number_after_a_source_of_several_outputs():
+def test_one_number_after_a_source_of_several_outputs() -> None:
     source, target, test = deterministic()
     fitted = TransferGPRegressor(**GIVEN)
     fitted.fit(target.X, target.y, source=MultiOutputTask(source.X, source.X[:, :2]))
@@ -120,7 +121,7 @@ def test_one_number_after_a_source_of_several_outputs():
     assert fitted.order_parameters_.Q_st.shape == (2, 1)
 
 
-def test_several_outputs_have_the_scalar_theory_alone():
+def test_several_outputs_have_the_scalar_theory_alone() -> None:
     _, target, _ = deterministic()
     for estimator in (RenormalizedGPRegressor, TransferGPRegressor):
         with pytest.raises(ValueError, match="theory must be 'scalar' with several outputs"):
@@ -131,7 +132,7 @@ def test_several_outputs_have_the_scalar_theory_alone():
         )
 
 
-def test_grid_search_and_pickle():
+def test_grid_search_and_pickle() -> None:
     source, X, classes, X_0 = three_classes()
     search = GridSearchCV(TransferGPClassifier(**GIVEN), {"coupling": [0.0, 2.0, np.inf]}, cv=2)
     search.fit(X, classes, source=source)

@@ -10,6 +10,9 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +24,13 @@ from tlnb.data.task import Task
 from tlnb.errors import ConvergenceError
 from tlnb.gain import transfer_gain
 from tlnb.gain.data import _matched
+from tlnb.gain.tool import TransferGain
 
 FAST = ["--couplings", "0,1,inf", "--width", "30", "--temperature", "0.01,0.1"]
 FAST += ["--richness", "0.1,1"]
 
 
-def arrays(n, seed, n_test=0):
+def arrays(n: int, seed: int, n_test: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     X = 3 * rng.standard_normal((n + n_test, 6))
     y = np.sign(X[:, 0])
@@ -35,18 +39,18 @@ def arrays(n, seed, n_test=0):
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path: Path) -> list[str]:
     np.savez(tmp_path / "s.npz", **arrays(30, 0))
     np.savez_compressed(tmp_path / "t.npz", **arrays(15, 1, 12))
     return ["--source", str(tmp_path / "s.npz"), "--target", str(tmp_path / "t.npz")]
 
 
-def run(capsys, *arguments):
+def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
     code = cli.main(["gain", *map(str, arguments)])
     return code, *capsys.readouterr()
 
 
-def refused(capsys, *arguments, code=2):
+def refused(capsys: pytest.CaptureFixture[str], *arguments: Any, code: int = 2) -> str:
     """The one line on standard error."""
     result, out, err = run(capsys, *arguments)
     assert (result, out) == (code, "")
@@ -54,7 +58,9 @@ def refused(capsys, *arguments, code=2):
     return err
 
 
-def test_files_in_table_and_files_out(files, tmp_path, capsys):
+def test_files_in_table_and_files_out(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     outputs = [f"--{kind}={tmp_path / name}" for kind, name in
                (("csv", "c.csv"), ("json", "j.json"), ("figure", "f.png"))]  # fmt: skip
     code, out, err = run(capsys, *files, *FAST, *outputs)
@@ -74,7 +80,7 @@ def test_files_in_table_and_files_out(files, tmp_path, capsys):
     assert f"\n{gain.action}\n" in out and "regret of the choice" in out
     for value in (*gain.curve.test_error, *gain.opponents.gain, gain.test_error):
         assert f"{value:.4f}" in out
-    close = {"rtol": 1e-9, "atol": 1e-12}
+    close: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "c.csv"), gain.curve, **close)
     content = json.loads((tmp_path / "j.json").read_text(), parse_constant=pytest.fail)
     assert content.keys() == vars(gain).keys()
@@ -96,13 +102,17 @@ def test_files_in_table_and_files_out(files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("suffix, magic", [("svg", b"<?xml"), ("PDF", b"%PDF")])
-def test_figure_formats(files, tmp_path, capsys, suffix, magic):
+def test_figure_formats(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, magic: bytes
+) -> None:
     path = tmp_path / f"f.{suffix}"
     assert run(capsys, *files, *FAST, "--figure", path)[0] == 0
     assert path.read_bytes().startswith(magic)
 
 
-def test_scaling_can_be_refused_and_is_undone_by_it(files, tmp_path, capsys):
+def test_scaling_can_be_refused_and_is_undone_by_it(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, scaled, _ = run(capsys, *files, *FAST)
     both = [dict(np.load(name)) for name in files[1::2]]
     size = np.sqrt(np.mean(np.vstack([content["X"] for content in both]) ** 2))
@@ -114,13 +124,15 @@ def test_scaling_can_be_refused_and_is_undone_by_it(files, tmp_path, capsys):
     assert plain[plain.index(start) :] == scaled[scaled.index(start) :]
 
 
-def test_without_a_test_set_the_target_is_split(files, tmp_path, capsys):
+def test_without_a_test_set_the_target_is_split(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     np.savez(tmp_path / "t.npz", **arrays(15, 1))
     _, out, _ = run(capsys, *files, *FAST)
     assert "at 15 left-out examples: test error" in out and "regret" not in out
 
 
-def test_digits_in_a_process_of_its_own():
+def test_digits_in_a_process_of_its_own() -> None:
     command = [sys.executable, "-m", "tlnb.cli", "gain", "--digits", "3,8|4,9", "3,8|4,9", *FAST]
     done = subprocess.run(
         [*command, "--n-target", "20", "--n-source", "80"], capture_output=True, text=True
@@ -130,12 +142,16 @@ def test_digits_in_a_process_of_its_own():
     assert "verdict: " in done.stdout
 
 
-def test_digits_of_single_classes_are_as_many_as_there_are(capsys):
+def test_digits_of_single_classes_are_as_many_as_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     _, out, err = run(capsys, "--digits", "3|8", "3 | 5, 8", *FAST)
     assert "source 3|8: 150 examples" in out and "at 150 test examples" in out and not err
 
 
-def test_tables_and_arrays_are_read_like_archives(files, tmp_path, capsys):
+def test_tables_and_arrays_are_read_like_archives(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, expected, _ = run(capsys, *files, *FAST)
     s, t = (dict(np.load(name)) for name in files[1::2])
     for kind, content in (("s", s), ("t", t)):
@@ -157,7 +173,7 @@ def test_tables_and_arrays_are_read_like_archives(files, tmp_path, capsys):
         assert out[out.index(start) :] == expected[expected.index(start) :]
 
 
-def test_more_than_two_classes(tmp_path, capsys):
+def test_more_than_two_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     centres = 3 * rng.standard_normal((4, 6))
     for name, n, classes in (("s", 60, [0, 1, 2, 3]), ("t", 24, [3, 1, 2])):
@@ -179,7 +195,7 @@ def test_more_than_two_classes(tmp_path, capsys):
     assert "must have at least 5 examples, got 1" in refused(capsys, *given)
 
 
-def test_classes_find_those_of_the_source_by_name():
+def test_classes_find_those_of_the_source_by_name() -> None:
     y = np.arange(12) % 4
     data = LabelledData(np.random.default_rng(0).standard_normal((12, 3)), y)
     sources, _, of_source = class_tasks(data, name="s")
@@ -191,7 +207,9 @@ def test_classes_find_those_of_the_source_by_name():
     assert [t.name for t in _matched(sources, of_source, two, of_two)] == ["s: 1"]
 
 
-def test_a_table_with_text_is_refused(files, tmp_path, capsys):
+def test_a_table_with_text_is_refused(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "t.csv"
     pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "y": [0, 1]}).to_csv(path)
     message = "column 'b' must hold real numbers, got 'x'"
@@ -199,7 +217,7 @@ def test_a_table_with_text_is_refused(files, tmp_path, capsys):
     assert not (tmp_path / "j.json").exists()
 
 
-def test_images_of_a_folder(tmp_path, capsys):
+def test_images_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (80, 4, 4))
     for name, code, array in (("images", 3, pixels), ("labels", 1, np.arange(80) % 4)):
         header = struct.pack(">HBB", 0, 8, code) + struct.pack(f">{code}I", *array.shape)
@@ -214,7 +232,7 @@ def test_images_of_a_folder(tmp_path, capsys):
     )
 
 
-def test_help_and_version(capsys):
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
     for word in (
@@ -256,7 +274,7 @@ def test_help_and_version(capsys):
         (["--colour", "red"], "unrecognized arguments: --colour red"),
     ],
 )
-def test_bad_usage(capsys, options, message):
+def test_bad_usage(capsys: pytest.CaptureFixture[str], options: list, message: str) -> None:
     assert message in refused(capsys, *options)
 
 
@@ -277,11 +295,13 @@ def test_bad_usage(capsys, options, message):
         (["--n-target", "30"], "give --source and --target, or --digits"),
     ],
 )
-def test_bad_values(files, capsys, options, message):
+def test_bad_values(
+    files: list[str], capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
     assert message in refused(capsys, *files, *options)
 
 
-def test_bad_files(files, tmp_path, capsys):
+def test_bad_files(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "t.npz"
     good = path.read_bytes()
     array, source = arrays(15, 1), (tmp_path / "s.npz").read_bytes()
@@ -290,7 +310,7 @@ def test_bad_files(files, tmp_path, capsys):
     )
     assert (tmp_path / "s.npz").read_bytes() == source
 
-    def message(*options, **content):
+    def message(*options: Any, **content: Any) -> str:
         np.savez(path, **content)
         return refused(capsys, *files, *options)
 
@@ -334,14 +354,19 @@ def test_bad_files(files, tmp_path, capsys):
     assert "must be a file that ends in .npz" in refused(capsys, *files[:3], tmp_path)
 
 
-def never(*_, **__):
+def never(*_: Any, **__: Any) -> None:
     raise AssertionError("computed before the outputs were checked")
 
 
 @pytest.mark.parametrize("kind, name", [("csv", "c.csv"), ("json", "j"), ("figure", "f.png")])
 def test_unwritable_outputs_are_seen_before_the_computation(
-    files, tmp_path, capsys, monkeypatch, kind, name
-):
+    files: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    name: str,
+) -> None:
     monkeypatch.setattr(cli, "transfer_gain", never)
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "loop.png").symlink_to("loop.png")
@@ -354,19 +379,26 @@ def test_unwritable_outputs_are_seen_before_the_computation(
         refused(capsys, *files, f"--{kind}", tmp_path / name, code=4)
 
 
-def test_what_else_the_file_holds_does_not_matter(files, tmp_path, capsys):
+def test_what_else_the_file_holds_does_not_matter(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, out, _ = run(capsys, *files, *FAST)
     np.savez(tmp_path / "t.npz", **arrays(15, 1, 12), notes=np.array([{}]))
     assert run(capsys, *files, *FAST) == (0, out, "")
 
 
-def test_nothing_half_written(files, tmp_path, capsys, monkeypatch):
+def test_nothing_half_written(
+    files: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     path = tmp_path / "old.csv"
     path.write_text("old")
     output = ["--csv", path, "--json", tmp_path / "new.json"]
 
-    def fails(error):
-        def function(*_, **__):
+    def fails(error: Any) -> Callable:
+        def function(*_: Any, **__: Any) -> None:
             raise error
 
         return function
@@ -393,10 +425,12 @@ def test_nothing_half_written(files, tmp_path, capsys, monkeypatch):
     assert path.read_text().startswith("coupling,")
 
 
-def test_warnings_are_one_line_on_standard_error(files, capsys, monkeypatch):
+def test_warnings_are_one_line_on_standard_error(
+    files: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = cli.transfer_gain
 
-    def warns(*arguments, **options):
+    def warns(*arguments: Any, **options: Any) -> TransferGain:
         for k in range(3):
             cli.warnings.warn(f"further minima {k}", UserWarning, stacklevel=1)
         return original(*arguments, **options)
@@ -411,7 +445,7 @@ COMMAND = [sys.executable, "-m", "tlnb.cli", "gain"]
 
 
 @pytest.mark.parametrize("options, code", [(["--help"], 0), (FAST, 0), (["--train", "-1"], 2)])
-def test_a_terminal_without_greek(files, options, code):
+def test_a_terminal_without_greek(files: list[str], options: dict[str, Any], code: int) -> None:
     done = subprocess.run(
         [*COMMAND, *files, *options],
         capture_output=True,
@@ -421,7 +455,7 @@ def test_a_terminal_without_greek(files, options, code):
     assert done.stdout.isascii() and bool(done.stdout) != bool(done.stderr)
 
 
-def test_a_reader_that_leaves_early(files, tmp_path):
+def test_a_reader_that_leaves_early(files: list[str], tmp_path: Path) -> None:
     path = tmp_path / "c.csv"
     done = subprocess.Popen(
         [*COMMAND, *files, *FAST, "--csv", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -433,7 +467,7 @@ def test_a_reader_that_leaves_early(files, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_a_full_standard_output(files):
+def test_a_full_standard_output(files: list[str]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, *files, *FAST], stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 4
@@ -441,7 +475,7 @@ def test_a_full_standard_output(files):
 
 
 @pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", -15)])
-def test_interrupted_in_the_middle(files, tmp_path, name, code):
+def test_interrupted_in_the_middle(files: list[str], tmp_path: Path, name: str, code: int) -> None:
     outputs = ["--csv", tmp_path / "c.csv", "--json", tmp_path / "j.json"]
     started = (
         # Started in the background, a process inherits an ignored SIGINT.

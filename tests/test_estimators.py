@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,14 +23,19 @@ BOTH = pytest.mark.parametrize("estimator", [RenormalizedGPRegressor(), Transfer
 
 @BOTH
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-def test_scikit_learn_contract(estimator):
+def test_scikit_learn_contract(estimator: Any) -> None:
     assert issubclass(SkipTestWarning, UserWarning)
     check_estimator(estimator)
 
 
-def test_renormalized_is_the_theory():
+def test_renormalized_is_the_theory() -> None:
     source, _, test = deterministic()
-    parameters = {"width": 15, "activation": "relu", "temperature": 0.1, "readout_precision": 2.0}
+    parameters: dict[str, Any] = {
+        "width": 15,
+        "activation": "relu",
+        "temperature": 0.1,
+        "readout_precision": 2.0,
+    }
     fitted = RenormalizedGPRegressor(**parameters).fit(source.X, source.y)
     solution = one_task.solve(source, **parameters)
     mean, deviation = fitted.predict(test.X, return_std=True)
@@ -42,9 +48,14 @@ def test_renormalized_is_the_theory():
 
 
 @pytest.mark.parametrize("coupling", [0, 2.0, np.inf, "evidence", "leave-one-out"])
-def test_transfer_is_the_theory(coupling):
+def test_transfer_is_the_theory(coupling: float | str) -> None:
     source, target, test = deterministic()
-    parameters = {"width": 20, "coupling": coupling, "temperature": 0.1, "source_temperature": 0.2}
+    parameters: dict[str, Any] = {
+        "width": 20,
+        "coupling": coupling,
+        "temperature": 0.1,
+        "source_temperature": 0.2,
+    }
     fitted = TransferGPRegressor(**parameters).fit(target.X, target.y, source=source)
     solution = transfer.solve(source, target, **parameters)
     np.testing.assert_array_equal(fitted.predict(test.X), solution.predict(test.X).mean)
@@ -58,7 +69,7 @@ def test_transfer_is_the_theory(coupling):
     assert without_labels.test_error is None and without_labels.source_variance is not None
 
 
-def test_without_a_source_it_is_training_from_scratch():
+def test_without_a_source_it_is_training_from_scratch() -> None:
     _, target, test = deterministic()
     transferred = TransferGPRegressor(width=20).fit(target.X, target.y)
     alone = RenormalizedGPRegressor(width=20).fit(target.X, target.y)
@@ -69,7 +80,7 @@ def test_without_a_source_it_is_training_from_scratch():
 
 
 @pytest.mark.parametrize("n_source", [15, 60])  # as many as the target has, and more
-def test_grid_search_over_the_coupling_never_slices_the_source(n_source):
+def test_grid_search_over_the_coupling_never_slices_the_source(n_source: int) -> None:
     source, target, test = linear_teachers(1, n_source, 15)
     grid = [0.0, 1.0, np.inf]
     search = GridSearchCV(
@@ -91,7 +102,7 @@ def test_grid_search_over_the_coupling_never_slices_the_source(n_source):
     np.testing.assert_allclose(-search.cv_results_["split0_test_score"][at], error, rtol=1e-10)
 
 
-def test_pipeline_and_cross_validation():
+def test_pipeline_and_cross_validation() -> None:
     source, target, test = linear_teachers(2, 40, 30)
     pipeline = make_pipeline(StandardScaler(), TransferGPRegressor(width=40, temperature=0.1))
     pipeline.fit(target.X, target.y, transfergpregressor__source=source)
@@ -110,7 +121,7 @@ def test_pipeline_and_cross_validation():
     assert np.isfinite(scores).all() and scores.mean() > 0.5
 
 
-def test_pickle_and_clone():
+def test_pickle_and_clone() -> None:
     source, target, test = deterministic()
     for activation in ("relu", "tanh"):
         fitted = TransferGPRegressor(width=20, activation=activation, coupling=3.0)
@@ -121,7 +132,7 @@ def test_pickle_and_clone():
 
 
 @BOTH
-def test_use_before_fit(estimator):
+def test_use_before_fit(estimator: Any) -> None:
     with pytest.raises(NotFittedError):
         estimator.predict(np.ones((2, 3)))
 
@@ -139,13 +150,15 @@ def test_use_before_fit(estimator):
         ({"activation": "swish"}, "swish"),
     ],
 )
-def test_bad_parameters_with_and_without_a_source(source, change, message):
+def test_bad_parameters_with_and_without_a_source(
+    source: str | None, change: dict[str, Any], message: str
+) -> None:
     task, target, _ = deterministic()
     with pytest.raises(ValueError, match=message):
         TransferGPRegressor(**change).fit(target.X, target.y, source=source and task)
 
 
-def test_bad_sources():
+def test_bad_sources() -> None:
     _, target, _ = deterministic()
     with pytest.raises(TypeError, match=r"source must be a tlnb\.Task, got tuple"):
         TransferGPRegressor().fit(target.X, target.y, source=(target.X, target.y))

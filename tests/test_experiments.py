@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,12 +19,12 @@ DECLARED = {
 }
 
 
-def test_every_stored_result_is_declared_and_every_declared_one_is_stored():
+def test_every_stored_result_is_declared_and_every_declared_one_is_stored() -> None:
     assert set(RESULTS.glob("*.nc")) == set(DECLARED)
 
 
 @pytest.mark.parametrize("path", DECLARED, ids=lambda path: path.stem)
-def test_stored_result_is_of_the_declared_sweep(path):
+def test_stored_result_is_of_the_declared_sweep(path: Path) -> None:
     chapter, name, sweep = DECLARED[path]
     stored = sweeps.load(path)
     assert (stored["failure"] == "").all()
@@ -39,7 +40,7 @@ def test_stored_result_is_of_the_declared_sweep(path):
     assert path.stat().st_size < 3_000_000
 
 
-def test_commands_are_listed(capsys):
+def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--list"])
     listed = capsys.readouterr().out.split("\n")
     assert [line for line in listed if line.startswith("python -m experiments 12 ")] == [
@@ -48,7 +49,7 @@ def test_commands_are_listed(capsys):
     assert len(listed) == len(DECLARED) + 1
 
 
-def test_unknown_chapters_and_sweeps_are_refused(capsys):
+def test_unknown_chapters_and_sweeps_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["99"])
     assert "invalid choice: '99'" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -17,32 +18,32 @@ MACHINE_PATH = re.compile(r"(?<![\w.])(/home/|/Users/|/root/|/work/|/tmp/|/usr/l
 
 
 @pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
-def chapter(request):
+def chapter(request: pytest.FixtureRequest) -> dict[str, Any]:
     return nbformat.read(request.param, as_version=4)
 
 
-def _code(chapter):
+def _code(chapter: Any) -> list[dict[str, Any]]:
     return [cell for cell in chapter.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
-def _prose(chapter):
+def _prose(chapter: Any) -> str:
     return "\n\n".join(cell.source for cell in chapter.cells if cell.cell_type == "markdown")
 
 
-def test_is_valid_and_executed_from_top_to_bottom(chapter):
+def test_is_valid_and_executed_from_top_to_bottom(chapter: dict[str, Any]) -> None:
     nbformat.validate(chapter)
     assert chapter.metadata.kernelspec.name == "python3"
     counts = [cell.execution_count for cell in _code(chapter)]
     assert counts == list(range(1, len(counts) + 1))
 
 
-def test_stores_no_error_and_no_warning(chapter):
+def test_stores_no_error_and_no_warning(chapter: dict[str, Any]) -> None:
     outputs = [output for cell in _code(chapter) for output in cell.outputs]
     assert not [output.ename for output in outputs if output.output_type == "error"]
     assert not [output.text for output in outputs if output.get("name") == "stderr"]
 
 
-def test_at_least_five_cells_check_something(chapter):
+def test_at_least_five_cells_check_something(chapter: dict[str, Any]) -> None:
     checks = [
         cell
         for cell in _code(chapter)
@@ -51,13 +52,13 @@ def test_at_least_five_cells_check_something(chapter):
     assert len(checks) >= 5
 
 
-def test_first_cell_finds_the_package(chapter):
+def test_first_cell_finds_the_package(chapter: dict[str, Any]) -> None:
     first = _code(chapter)[0]
     assert first.source == repository.first_cell(repository.repository_url())
     assert "hide-input" in first.metadata.tags
 
 
-def test_figures_have_captions_names_and_alt_text(chapter):
+def test_figures_have_captions_names_and_alt_text(chapter: dict[str, Any]) -> None:
     figures = [
         cell
         for cell in _code(chapter)
@@ -71,7 +72,7 @@ def test_figures_have_captions_names_and_alt_text(chapter):
         assert len(mystnb["image"]["alt"]) > 20
 
 
-def test_names_no_path_of_a_machine_and_stays_small(chapter):
+def test_names_no_path_of_a_machine_and_stays_small(chapter: dict[str, Any]) -> None:
     for cell in chapter.cells:
         text = cell.source + "".join(
             json.dumps({k: v for k, v in output.get("data", {}).items() if k != "image/png"})
@@ -82,7 +83,7 @@ def test_names_no_path_of_a_machine_and_stays_small(chapter):
     assert len(nbformat.writes(chapter)) < 1_500_000
 
 
-def test_has_at_least_four_exercises_each_with_a_solution(chapter):
+def test_has_at_least_four_exercises_each_with_a_solution(chapter: dict[str, Any]) -> None:
     prose = _prose(chapter)
     exercises = re.findall(r"\{exercise\}[^\n]*\n:label: (\S+)", prose)
     starts = re.findall(r"\{solution-start\} (\S+)", prose)
@@ -91,7 +92,9 @@ def test_has_at_least_four_exercises_each_with_a_solution(chapter):
     assert len(starts) == len(re.findall(r"\{solution-end\}", prose))
 
 
-def test_numbers_its_equations_and_ends_with_summary_exercises_and_pointers(chapter):
+def test_numbers_its_equations_and_ends_with_summary_exercises_and_pointers(
+    chapter: dict[str, Any],
+) -> None:
     prose = _prose(chapter)
     labels = re.findall(r"\$\$ \((eq-[\w-]+)\)", prose)
     assert labels and len(labels) == len(set(labels))

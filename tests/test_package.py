@@ -12,7 +12,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +35,7 @@ print(*model.predict(X[:3]).tolist())
 """
 
 
-def _run(code: str, **options) -> str:
+def _run(code: str, **options: Any) -> str:
     process = subprocess.run(
         [sys.executable, "-c", code], check=True, text=True, capture_output=True, **options
     )
@@ -40,7 +43,7 @@ def _run(code: str, **options) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
@@ -50,14 +53,14 @@ def wheel(tmp_path_factory):
     return next((folder / "dist").glob("tlnb-*.whl"))
 
 
-def test_wheel_holds_every_module(wheel):
+def test_wheel_holds_every_module(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.endswith(".py")}
         assert "tlnb/py.typed" in archive.namelist()
     assert packed == {path.relative_to(ROOT).as_posix() for path in (ROOT / "tlnb").rglob("*.py")}
 
 
-def test_wheel_states_lower_bounds_only(wheel):
+def test_wheel_states_lower_bounds_only(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith("METADATA"))
         metadata = archive.read(name).decode("utf8")
@@ -68,7 +71,7 @@ def test_wheel_states_lower_bounds_only(wheel):
     assert {"plot", "symbolic", "sampling", "sweeps", "cluster", "book", "test", "all"} <= extras
 
 
-def test_wheel_computes_a_transfer_outside_the_checkout(wheel, tmp_path):
+def test_wheel_computes_a_transfer_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
@@ -82,7 +85,7 @@ def test_wheel_computes_a_transfer_outside_the_checkout(wheel, tmp_path):
     )
 
 
-def test_estimator_imports_no_heavy_library():
+def test_estimator_imports_no_heavy_library() -> None:
     loaded = _run("import sys; from tlnb import TransferGPRegressor; print(*sys.modules)").split()
     assert not {"matplotlib", "sympy", "xarray", "sklearn.datasets"} & set(loaded)
 
@@ -102,25 +105,27 @@ def test_estimator_imports_no_heavy_library():
         ),
     ],
 )
-def test_missing_library_names_the_extra_that_brings_it(missing, extra, code):
+def test_missing_library_names_the_extra_that_brings_it(
+    missing: str, extra: str, code: str
+) -> None:
     command = [sys.executable, "-c", f"import sys; sys.modules[{missing!r}] = None\n{code}"]
     said = subprocess.run(command, text=True, capture_output=True).stderr.splitlines()[-1]
     assert missing in said and f"pip install 'tlnb[{extra}]'" in said
 
 
-def test_top_level_is_small_and_loads():
+def test_top_level_is_small_and_loads() -> None:
     assert len(tlnb.__all__) <= 12
     assert all(getattr(tlnb, name) is not None for name in tlnb.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tlnb.nothing
 
 
-def _modules():
+def _modules() -> Iterator[ModuleType]:
     for info in pkgutil.walk_packages(tlnb.__path__, "tlnb."):
         yield importlib.import_module(info.name)
 
 
-def test_every_public_name_has_a_docstring():
+def test_every_public_name_has_a_docstring() -> None:
     missing = []
     for module in _modules():
         missing += [module.__name__] if not module.__doc__ else []
@@ -140,7 +145,7 @@ def test_every_public_name_has_a_docstring():
     assert not missing
 
 
-def test_every_mutant_stands_once():
+def test_every_mutant_stands_once() -> None:
     for mutant in runpy.run_path(str(ROOT / "tools" / "mutants.py"))["MUTANTS"]:
         assert (ROOT / mutant.file).read_text(encoding="utf8").count(mutant.old) == 1, mutant.what
 
@@ -162,7 +167,7 @@ def _exists(name: str) -> bool:
     return False
 
 
-def test_names_that_docstrings_and_pages_refer_to_exist():
+def test_names_that_docstrings_and_pages_refer_to_exist() -> None:
     pages = [*(ROOT / "tlnb").rglob("*.py"), *(ROOT / "book").glob("*.md")]
     named = {
         (path.relative_to(ROOT).as_posix(), name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +16,7 @@ from tlnb.theory.one_task import OneTaskProblem
 from tlnb.theory.transfer import TransferProblem
 
 
-def test_the_source_follows_the_target_unless_told_otherwise():
+def test_the_source_follows_the_target_unless_told_otherwise() -> None:
     priors = Priors(temperature=0.1, source_weight_precision=2.0, richness=0.5)
     assert (priors.source_temperature, priors.source_richness) == (0.1, 0.5)
     changed = priors.replace(temperature=0.2, weight_precision=3.0, readout_precision=7.0)
@@ -22,7 +25,7 @@ def test_the_source_follows_the_target_unless_told_otherwise():
     assert changed.richness is None and changed.source_richness is None
 
 
-def test_richness_is_readout_precision_per_unit():
+def test_richness_is_readout_precision_per_unit() -> None:
     priors = Priors(richness=0.25, source_readout_precision=3.0)
     assert priors.readout_precision is None  # there is none without a width
     resolved = priors.at_width(200)
@@ -33,7 +36,7 @@ def test_richness_is_readout_precision_per_unit():
         priors.at_width(np.inf)
 
 
-def test_richness_in_every_theory_is_the_readout_precision_of_the_width():
+def test_richness_in_every_theory_is_the_readout_precision_of_the_width() -> None:
     source, target, test = deterministic()
     rich, lazy = {"richness": 0.5}, {"readout_precision": 10.0}
     assert one_task.solve(target, width=20, **rich).Q == one_task.solve(target, width=20, **lazy).Q
@@ -42,7 +45,7 @@ def test_richness_in_every_theory_is_the_readout_precision_of_the_width():
     widths = [20, 80]
     table = coupling_sweep(source, target, test, widths=widths, couplings=[0, 2.0, np.inf], **rich)
     for width in widths:
-        given = {"couplings": [0, 2.0, np.inf], "readout_precision": width / 2}
+        given: dict[str, Any] = {"couplings": [0, 2.0, np.inf], "readout_precision": width / 2}
         own = coupling_sweep(source, target, test, widths=[width], **given)
         for name in table.data_vars:
             np.testing.assert_allclose(table[name].sel(width=width), own[name][0], rtol=1e-8)
@@ -52,7 +55,7 @@ def test_richness_in_every_theory_is_the_readout_precision_of_the_width():
 
 
 @pytest.mark.parametrize("estimator", [RenormalizedGPRegressor, TransferGPRegressor])
-def test_richness_in_estimators(estimator):
+def test_richness_in_estimators(estimator: Any) -> None:
     source, target, test = deterministic()
     given = {} if estimator is RenormalizedGPRegressor else {"source": source}
     rich = estimator(width=20, richness=0.5).fit(target.X, target.y, **given)
@@ -60,11 +63,15 @@ def test_richness_in_estimators(estimator):
     np.testing.assert_array_equal(rich.predict(test.X), lazy.predict(test.X))
 
 
-def test_other_priors_share_what_does_not_depend_on_them():
+def test_other_priors_share_what_does_not_depend_on_them() -> None:
     source, target, _ = deterministic()
     problem = TransferProblem(source, target, temperature=0.1)
     plain = problem.solve(width=20, coupling=2.0)
-    changes = {"temperature": 0.05, "readout_precision": 4.0, "source_temperature": 0.3}
+    changes: dict[str, Any] = {
+        "temperature": 0.05,
+        "readout_precision": 4.0,
+        "source_temperature": 0.3,
+    }
     other = problem.with_priors(**changes)
     assert other.kernels is problem.kernels
     assert other.source_problem.kernel is problem.source_problem.kernel
@@ -103,7 +110,7 @@ def test_other_priors_share_what_does_not_depend_on_them():
         (lambda s, t, wrong: OneTaskProblem(t, **wrong), "OneTaskProblem"),
     ],
 )
-def test_a_mistyped_prior_is_named_with_its_function(call, name):
+def test_a_mistyped_prior_is_named_with_its_function(call: Callable, name: str) -> None:
     source, target, _ = deterministic()
     message = rf"{name}\(\) got an unexpected keyword argument 'temprature'; did you mean 'temp"
     with pytest.raises(TypeError, match=message):
@@ -121,6 +128,6 @@ def test_a_mistyped_prior_is_named_with_its_function(call, name):
         ),
     ],
 )
-def test_bad_richness(change, message):
+def test_bad_richness(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Priors(**change)

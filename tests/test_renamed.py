@@ -8,8 +8,10 @@ import pickle
 import pkgutil
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from tlnb.theory.transfer import TransferProblem
 
 
 @pytest.fixture
-def moved(monkeypatch):
+def moved(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A module that stood elsewhere, and a name that it had."""
     monkeypatch.setitem(_renamed.MODULES, "tlnb.formerly", "tlnb.errors")
     monkeypatch.setitem(
@@ -33,7 +35,7 @@ def moved(monkeypatch):
     vars(sys.modules["tlnb"]).pop("formerly", None)
 
 
-def test_a_module_that_moved_is_the_one_of_today(moved):
+def test_a_module_that_moved_is_the_one_of_today(moved: None) -> None:
     spec = errors.__spec__
     with pytest.warns(DeprecationWarning, match=r"tlnb\.formerly is now tlnb\.errors") as caught:
         from tlnb import formerly
@@ -41,7 +43,7 @@ def test_a_module_that_moved_is_the_one_of_today(moved):
     assert [warning.filename for warning in caught] == [__file__]
 
 
-def test_a_name_that_moved_is_the_one_of_today(moved):
+def test_a_name_that_moved_is_the_one_of_today(moved: None) -> None:
     with pytest.warns(DeprecationWarning, match=r"tlnb\.errors\.Failure is now") as caught:
         found = _renamed.renamed_names("tlnb.errors")("Failure")
     assert found is errors.ConvergenceError
@@ -50,7 +52,7 @@ def test_a_name_that_moved_is_the_one_of_today(moved):
         _renamed.renamed_names("tlnb.errors")("nothing")
 
 
-def test_every_old_name_leads_somewhere():
+def test_every_old_name_leads_somewhere() -> None:
     for old, new in _renamed.MODULES.items():
         with pytest.warns(DeprecationWarning, match="is now"):
             assert importlib.import_module(old) is importlib.import_module(new)
@@ -64,9 +66,9 @@ def test_every_old_name_leads_somewhere():
             assert old is getattr(importlib.import_module(home), new)
 
 
-def test_an_argument_that_was_renamed_is_taken_and_said():
+def test_an_argument_that_was_renamed_is_taken_and_said() -> None:
     @_renamed.renamed_arguments(seed="rng")
-    def f(x, *, rng=0):
+    def f(x: np.ndarray, *, rng: np.random.Generator = 0) -> Any:
         """Add."""
         return x + rng
 
@@ -88,7 +90,7 @@ def _gone_in_the_notes() -> str:
 
 
 @pytest.mark.filterwarnings("ignore:.*the old name goes:DeprecationWarning")
-def test_every_name_of_version_0_1_is_there_or_says_that_it_is_gone():
+def test_every_name_of_version_0_1_is_there_or_says_that_it_is_gone() -> None:
     names = json.loads(Path(__file__).with_name("names_0_1.json").read_text(encoding="utf8"))
     # An attribute today, of every problem but not of the class.
     assert names["tlnb.theory.coupled"].count("CoupledTasks.kernels") == 1
@@ -118,7 +120,7 @@ def test_every_name_of_version_0_1_is_there_or_says_that_it_is_gone():
         for name in names
     ],
 )
-def test_what_is_gone_says_so_however_it_is_asked_for(module, name):
+def test_what_is_gone_says_so_however_it_is_asked_for(module: Any, name: str) -> None:
     said = rf"^{re.escape(module)}\.{name} is gone since version 0\.2; instead: ."
     assert not hasattr(importlib.import_module(module), name)
     with pytest.raises(AttributeError, match=said):
@@ -127,7 +129,7 @@ def test_what_is_gone_says_so_however_it_is_asked_for(module, name):
         exec(f"from {module} import {name}", {})
 
 
-def test_attributes_and_arguments_that_are_gone_say_so():
+def test_attributes_and_arguments_that_are_gone_say_so() -> None:
     source, target, _ = deterministic()
     problem = TransferProblem(source, target, temperature=0.1)
     for cls, found in ((TransferProblem, problem), (TransferGain, object.__new__(TransferGain))):
@@ -142,7 +144,7 @@ def test_attributes_and_arguments_that_are_gone_say_so():
             transfer_gain(source, target, **{name: None})
 
 
-def test_what_serves_instead_is_there_and_the_notes_name_what_is_gone():
+def test_what_serves_instead_is_there_and_the_notes_name_what_is_gone() -> None:
     for names in _renamed.GONE.values():
         for name, instead in names.items():
             assert re.search(rf"\b{name}\b", _gone_in_the_notes())
@@ -150,7 +152,7 @@ def test_what_serves_instead_is_there_and_the_notes_name_what_is_gone():
                 assert pkgutil.resolve_name(dotted)
 
 
-def test_old_methods_warn():
+def test_old_methods_warn() -> None:
     products = InnerProducts.of(np.eye(2))
     with pytest.warns(DeprecationWarning, match=r"Block\.kernel is now InnerProducts\.dual"):
         products.kernel(get_activation("linear"), 1.0, 1.0, 1.0, 1.0)
@@ -160,7 +162,7 @@ def test_old_methods_warn():
         assert problem.overlaps(20, 1.0) is problem.saddle(20, 1.0)
 
 
-def test_upgrade_notes_name_everything_that_was_renamed():
+def test_upgrade_notes_name_everything_that_was_renamed() -> None:
     notes = _upgrade_notes()
     for module in _renamed.MODULES:
         assert module in notes

@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,15 +58,15 @@ def _reached(name: str, seen: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_no_module_is_long(name):
+def test_no_module_is_long(name: str) -> None:
     assert len(MODULES[name].read_text(encoding="utf8").splitlines()) <= LONGEST
 
 
-def test_imports_make_no_circle():
+def test_imports_make_no_circle() -> None:
     assert not [name for name in MODULES if name in _reached(name, set())]
 
 
-def test_arrows_go_one_way():
+def test_arrows_go_one_way() -> None:
     folders = {name.split(".")[1] for name in MODULES if "." in name}
     assert folders == set(LEVEL), "every folder and module has its place in LAYERS"
     against = [
@@ -80,7 +81,7 @@ def test_arrows_go_one_way():
     assert not against
 
 
-def test_theory_never_imports_simulation():
+def test_theory_never_imports_simulation() -> None:
     """But for the Markov chain itself, which knows of no network."""
     for name in MODULES:
         if name.startswith("tlnb.theory"):
@@ -99,13 +100,13 @@ def _formulas() -> list[tuple[str, str, str]]:
     return row.findall(text)
 
 
-def test_table_of_formulas_covers_the_chapters():
+def test_table_of_formulas_covers_the_chapters() -> None:
     chapters = {path.stem[:2] for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")}
     assert {chapter for chapter, _, _ in _formulas()} >= chapters
 
 
 @pytest.mark.parametrize(("chapter", "module", "name"), _formulas())
-def test_formula_stands_where_the_table_says(chapter, module, name):
+def test_formula_stands_where_the_table_says(chapter: Any, module: Any, name: str) -> None:
     found = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -10,6 +12,7 @@ from tlnb import Task
 from tlnb import symbolic as sym
 from tlnb.kernels import get_activation
 from tlnb.priors import Priors
+from tlnb.symbolic import ReplicaMatrix
 from tlnb.theory import one_task, transfer
 from tlnb.theory.transfer import TransferProblem
 
@@ -17,7 +20,7 @@ n = sp.Symbol("n", positive=True)
 N1, T, T_s, T_t = sp.symbols("N1 T T_s T_t", positive=True)
 Q_s, Q_st, Q_t, Q_tt = sp.symbols("Q_s Q_st Q_t Q_tt", positive=True)
 OVERLAPS = sym.ReplicaMatrix(Q_s, Q_st, Q_t, Q_tt)
-PRIORS = {
+PRIORS: dict[str, Any] = {
     "temperature": 0.2,
     "source_temperature": 0.3,
     "weight_precision": 1.5,
@@ -27,17 +30,17 @@ PRIORS = {
 }
 
 
-def exact(array):
+def exact(array: Any) -> sp.Matrix:
     """A numpy array as a sympy matrix of 30-digit floats."""
     array = np.asarray(array, dtype=float)
     return sp.Matrix(array.reshape(len(array), -1)).applyfunc(lambda x: sp.Float(x, 30))
 
 
-def number(expression):
+def number(expression: Any) -> float:
     return float(sp.sympify(expression).evalf(30))
 
 
-def random_blocks(rng, P_s=3, P_t=2):
+def random_blocks(rng: np.random.Generator, P_s: int = 3, P_t: int = 2) -> ReplicaMatrix:
     """Kernel blocks that are a covariance for every number of replicas."""
     shared = rng.standard_normal((P_s + P_t, 8)) / np.sqrt(8)
     own = rng.standard_normal((P_t, 8)) / np.sqrt(8)
@@ -50,7 +53,9 @@ def random_blocks(rng, P_s=3, P_t=2):
     )
 
 
-def random_case(seed, P_s=3, P_t=2, Q_tt=0.3):
+def random_case(
+    seed: int, P_s: int = 3, P_t: int = 2, Q_tt: float = 0.3
+) -> tuple[ReplicaMatrix, Any, ReplicaMatrix, Any, Any]:
     """Overlaps, G, labels: the replicated Gaussian process at random, admissible overlaps."""
     rng = np.random.default_rng(seed)
     overlaps = sym.ReplicaMatrix(*map(sp.Float, (1.3, 0.35, 1.1, Q_tt)))
@@ -61,7 +66,9 @@ def random_case(seed, P_s=3, P_t=2, Q_tt=0.3):
     return overlaps, kernels, G, exact(rng.standard_normal(P_s)), exact(rng.standard_normal(P_t))
 
 
-def brute_force_action(replicas, overlaps, G, y_s, y_t, width):
+def brute_force_action(
+    replicas: int, overlaps: ReplicaMatrix, G: ReplicaMatrix, y_s: Any, y_t: Any, width: float
+) -> float:
     Q = np.array(overlaps.explicit(replicas), dtype=float)
     M = np.array(G.explicit(replicas), dtype=float)
     Y = np.array([*y_s, *(list(y_t) * replicas)], dtype=float)
@@ -73,7 +80,7 @@ def brute_force_action(replicas, overlaps, G, y_s, y_t, width):
 
 
 @pytest.mark.parametrize(("P", "units"), [(1, 1), (1, 2), (2, 1), (2, 2)])
-def test_readouts_integrated_one_by_one_give_the_gaussian_density(P, units):
+def test_readouts_integrated_one_by_one_give_the_gaussian_density(P: int, units: int) -> None:
     features = sp.Matrix(P, units, sp.symbols(f"phi1:{P * units + 1}", real=True))
     y = sp.Matrix(sp.symbols(f"y1:{P + 1}", real=True))
     temperature, precision = sp.symbols("T lambda1", positive=True)
@@ -87,7 +94,7 @@ def test_readouts_integrated_one_by_one_give_the_gaussian_density(P, units):
     assert sp.simplify(sp.logcombine(difference, force=True)) == 0
 
 
-def test_single_task_action_and_its_slope_are_those_of_the_package():
+def test_single_task_action_and_its_slope_are_those_of_the_package() -> None:
     rng = np.random.default_rng(1)
     F = rng.standard_normal((3, 4))
     K, y = F @ F.T, rng.standard_normal(3)
@@ -104,7 +111,7 @@ def test_single_task_action_and_its_slope_are_those_of_the_package():
     np.testing.assert_allclose(coded, [float(slope(q)) for q in at], rtol=1e-10, atol=1e-12)
 
 
-def test_log_evidence_is_the_action_with_the_constants_of_normalised_priors():
+def test_log_evidence_is_the_action_with_the_constants_of_normalised_priors() -> None:
     rng = np.random.default_rng(2)
     task = Task(rng.standard_normal((4, 6)), rng.standard_normal(4))
     solution = one_task.solve(task, width=9, activation="erf", temperature=0.2)
@@ -120,7 +127,7 @@ def test_log_evidence_is_the_action_with_the_constants_of_normalised_priors():
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])
-def test_replica_determinant_and_inverse_against_brute_force(replicas):
+def test_replica_determinant_and_inverse_against_brute_force(replicas: int) -> None:
     G = random_case(3)[2]
     M = np.array(G.explicit(replicas), dtype=float)
     assert number(G.log_det(replicas)) == pytest.approx(np.linalg.slogdet(M)[1], rel=1e-12)
@@ -132,13 +139,13 @@ def test_replica_determinant_and_inverse_against_brute_force(replicas):
     np.testing.assert_allclose(np.sort(sectors), spectrum, rtol=1e-10)
 
 
-def test_replica_inverse_inverts_both_sectors_for_symbolic_n():
+def test_replica_inverse_inverts_both_sectors_for_symbolic_n() -> None:
     P = OVERLAPS.inverse(n)
     assert sp.simplify(P.difference * OVERLAPS.difference - sp.eye(1)) == sp.zeros(1)
     assert sp.simplify(P.sector(n) * OVERLAPS.sector(n) - sp.eye(2)) == sp.zeros(2)
 
 
-def test_replica_quadratic_form_and_trace_against_brute_force():
+def test_replica_quadratic_form_and_trace_against_brute_force() -> None:
     _, _, G, y_s, y_t = random_case(4)
     for replicas in (1, 2, 3):
         M = np.array(G.explicit(replicas), dtype=float)
@@ -147,9 +154,11 @@ def test_replica_quadratic_form_and_trace_against_brute_force():
         assert number(G.trace(replicas)) == pytest.approx(np.trace(M), rel=1e-12)
 
 
-def test_coupled_weight_covariances_do_not_depend_on_the_number_of_replicas():
+def test_coupled_weight_covariances_do_not_depend_on_the_number_of_replicas() -> None:
     gamma, source, target = sp.symbols("gamma lambda_s lambda_t", positive=True)
-    arguments = dict(coupling=gamma, source_precision=source, target_precision=target)
+    arguments: dict[str, Any] = dict(
+        coupling=gamma, source_precision=source, target_precision=target
+    )
     c = sym.coupled_weights(n, **arguments).inverse(n)
     raw = sym.coupled_weights(n, **arguments, normalised=False).inverse(n)
     values = {gamma: 2.5, source: 0.8, target: 1.5}
@@ -169,7 +178,7 @@ def test_coupled_weight_covariances_do_not_depend_on_the_number_of_replicas():
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])
-def test_replicated_action_against_brute_force(replicas):
+def test_replicated_action_against_brute_force(replicas: int) -> None:
     overlaps, _, G, y_s, y_t = random_case(5)
     formula = number(sym.replicated_action(replicas, overlaps, G, y_s, y_t, width=6))
     assert formula == pytest.approx(
@@ -177,7 +186,7 @@ def test_replicated_action_against_brute_force(replicas):
     )
 
 
-def test_the_order_n_coefficient_is_the_franz_parisi_action_for_scalar_blocks():
+def test_the_order_n_coefficient_is_the_franz_parisi_action_for_scalar_blocks() -> None:
     K = sym.ReplicaMatrix(*sp.symbols("K_s K_st K_t K_tt", positive=True))
     y_s, y_t = sp.symbols("y_s y_t", real=True)
     G = sym.covariance(OVERLAPS, K, source_temperature=T_s, target_temperature=T_t)
@@ -189,14 +198,14 @@ def test_the_order_n_coefficient_is_the_franz_parisi_action_for_scalar_blocks():
     assert sp.simplify(sp.logcombine(S.subs(n, 0) - source, force=True)) == 0
 
 
-def test_the_order_n_coefficient_is_the_franz_parisi_action_for_matrix_blocks():
+def test_the_order_n_coefficient_is_the_franz_parisi_action_for_matrix_blocks() -> None:
     overlaps, _, G, y_s, y_t = random_case(6, P_s=2)
     limit = sym.order_n(sym.replicated_action(n, overlaps, G, y_s, y_t, width=6), n)
     closed = sym.franz_parisi_action(overlaps, G, y_s, y_t, width=6)
     assert number(limit) == pytest.approx(number(closed), rel=1e-12)
 
 
-def test_brute_force_numbers_extrapolate_to_the_franz_parisi_action():
+def test_brute_force_numbers_extrapolate_to_the_franz_parisi_action() -> None:
     # Newton's series through n = 0, 1, ..., m has slope Σ (-1)^(k+1) Δᵏ S(0)/k at n = 0.
     overlaps, _, G, y_s, y_t = random_case(7, Q_tt=0.15)
     S = np.array([brute_force_action(r, overlaps, G, y_s, y_t, 2.0) for r in range(14)])
@@ -211,14 +220,16 @@ def test_brute_force_numbers_extrapolate_to_the_franz_parisi_action():
 # The package's transfer theory
 
 
-def small_tasks(seed=0):
+def small_tasks(seed: int = 0) -> tuple[Any, Any, np.ndarray]:
     rng = np.random.default_rng(seed)
     source = Task(rng.standard_normal((4, 5)), rng.standard_normal(4))
     target = Task(rng.standard_normal((3, 5)), rng.standard_normal(3))
     return source, target, rng.standard_normal((2, 5))
 
 
-def kernels_at(source, target, X, coupling, activation):
+def kernels_at(
+    source: Task, target: Task, X: np.ndarray, coupling: float, activation: str
+) -> tuple[ReplicaMatrix, tuple[Any, Any, Any], tuple[Any, Any]]:
     """Training blocks, test columns and diagonals from the covariances that sympy gives."""
     c = sym.coupled_weights(
         2,
@@ -230,7 +241,7 @@ def kernels_at(source, target, X, coupling, activation):
     sigma = get_activation(activation)
     one, two = PRIORS["source_readout_precision"], PRIORS["readout_precision"]
 
-    def block(A, B, c_a, c_ab, c_b, precision):
+    def block(A: np.ndarray, B: np.ndarray, c_a: Any, c_ab: Any, c_b: Any, precision: float) -> Any:
         z_a, z_b = ((Z**2).mean(1) for Z in (A, B))
         return exact(sigma.dual(c_a * z_a, c_ab * A @ B.T / 5, c_b * z_b) / precision)
 
@@ -252,7 +263,9 @@ def kernels_at(source, target, X, coupling, activation):
 
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 @pytest.mark.parametrize("coupling", [0.3, 4.0])
-def test_package_action_gradient_and_solution_against_sympy(activation, coupling):
+def test_package_action_gradient_and_solution_against_sympy(
+    activation: str, coupling: float
+) -> None:
     source, target, X = small_tasks()
     width = 6
     solution = transfer.solve(
@@ -291,7 +304,7 @@ def test_package_action_gradient_and_solution_against_sympy(activation, coupling
 
 
 @pytest.mark.parametrize("activation", ["erf", "relu"])
-def test_package_predictor_against_replicas_and_conditioning(activation):
+def test_package_predictor_against_replicas_and_conditioning(activation: str) -> None:
     source, target, X = small_tasks(1)
     solution = transfer.solve(
         source, target, width=6, coupling=2.0, activation=activation, **PRIORS
@@ -323,7 +336,7 @@ def test_package_predictor_against_replicas_and_conditioning(activation):
 
 
 @pytest.mark.parametrize("replicas", [2, 3])
-def test_replicated_predictor_against_brute_force(replicas):
+def test_replicated_predictor_against_brute_force(replicas: int) -> None:
     _, _, G, y_s, y_t = random_case(8)
     rng = np.random.default_rng(9)
     columns = [rng.standard_normal((len(y), 1)) for y in (y_s, y_t, y_t)]

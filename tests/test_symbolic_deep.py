@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -9,6 +11,7 @@ import sympy as sp
 from tlnb import symbolic as sym
 from tlnb import symbolic_deep as deep
 from tlnb.priors import weight_covariances
+from tlnb.symbolic import ReplicaMatrix
 from tlnb.theory.deep.action import DeepBlocks, deep_action
 from tlnb.theory.deep.wishart import Chain, layers_action
 
@@ -17,20 +20,20 @@ POINTS = [(1.4, 0.4, 1.2, 0.3), (1.1, 0.3, 1.3, 0.4), (0.9, -0.2, 0.8, 0.25)]
 WIDTHS = (7, 9, 12)
 
 
-def matrix(entries):
+def matrix(entries: Any) -> ReplicaMatrix:
     return sym.ReplicaMatrix(*(sp.Float(entry, 30) for entry in entries))
 
 
-def covariances_of(depth):
+def covariances_of(depth: int) -> list[tuple[float, ...]]:
     return [tuple(weight_covariances(coupling)) for coupling in (0.7, 3.0, np.inf)[: depth - 1]]
 
 
-def slogdet(M):
+def slogdet(M: np.ndarray) -> float:
     return np.linalg.slogdet(np.array(M, dtype=float))[1]
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])
-def test_wishart_exponent_by_brute_force(replicas):
+def test_wishart_exponent_by_brute_force(replicas: int) -> None:
     A, sigma = map(matrix, POINTS[:2])
     explicit = [np.array(M.explicit(replicas), dtype=float) for M in (A, sigma)]
     ratio = np.linalg.solve(explicit[1], explicit[0])
@@ -39,14 +42,14 @@ def test_wishart_exponent_by_brute_force(replicas):
     assert float(found) == pytest.approx(brute, rel=1e-12)
 
 
-def test_wishart_exponent_is_what_the_density_says():
+def test_wishart_exponent_is_what_the_density_says() -> None:
     """ln of the Wishart density per degree of freedom, both at large N, up to a constant."""
     from scipy.stats import wishart
 
     A, sigma = (np.array(matrix(p).explicit(2), dtype=float) for p in POINTS[:2])
     N = 10**6
 
-    def log_density(M):
+    def log_density(M: np.ndarray) -> float:
         return wishart(N, sigma / N).logpdf(M)
 
     ratio, constant = np.linalg.solve(sigma, A), 3
@@ -54,7 +57,7 @@ def test_wishart_exponent_is_what_the_density_says():
     assert -2 / N * (log_density(A) - log_density(sigma)) == pytest.approx(exponent, abs=1e-4)
 
 
-def test_order_n_in_closed_form():
+def test_order_n_in_closed_form() -> None:
     entries = sp.symbols("s x d o t y e p", positive=True)
     sigma, A = sym.ReplicaMatrix(*entries[:4]), sym.ReplicaMatrix(*entries[4:])
     derived = sym.order_n(deep.wishart_exponent(n, A, sigma), n)
@@ -64,7 +67,7 @@ def test_order_n_in_closed_form():
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_layers_action_is_the_slope_of_the_replicated_chain(depth):
+def test_layers_action_is_the_slope_of_the_replicated_chain(depth: int) -> None:
     overlaps, c = [matrix(p) for p in POINTS[:depth]], covariances_of(depth)
     sigmas = deep.chain_of_sigmas(overlaps, [matrix(entries) for entries in c])
     slope = sum(
@@ -74,7 +77,7 @@ def test_layers_action_is_the_slope_of_the_replicated_chain(depth):
     assert layers_action(*numeric(depth)) == pytest.approx(float(slope), rel=1e-12)
 
 
-def numeric(depth):
+def numeric(depth: int) -> Chain:
     """The package's chain and (D, x, o) of the same matrices."""
     s, x, d, o = np.array(POINTS[:depth]).T
     c = np.array([*covariances_of(depth), np.ones(4)])  # the identity is above the last layer
@@ -82,7 +85,9 @@ def numeric(depth):
     return Chain(np.array(WIDTHS[:depth], dtype=float), s, sigma_s, c), np.array([d - o, x, o])
 
 
-def blocks(depth, P_s=3, P_t=2):
+def blocks(
+    depth: int, P_s: int = 3, P_t: int = 2
+) -> tuple[tuple[Any, Any, Any, Any], np.ndarray, np.ndarray]:
     """Random nested kernels that are a covariance for every number of replicas, and labels."""
     rng = np.random.default_rng(depth)
     shared = rng.standard_normal((P_s + P_t, 8)) / np.sqrt(8)
@@ -93,7 +98,7 @@ def blocks(depth, P_s=3, P_t=2):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_action_of_the_package_is_the_slope_of_the_replicated_action(depth):
+def test_action_of_the_package_is_the_slope_of_the_replicated_action(depth: int) -> None:
     T_s, T = 0.7, 0.4
     K, y_s, y_t = blocks(depth)
     chain, z = numeric(depth)
@@ -101,7 +106,10 @@ def test_action_of_the_package_is_the_slope_of_the_replicated_action(depth):
     c = [matrix(entries) for entries in covariances_of(depth)]
     exact = [sp.Matrix(block).applyfunc(lambda entry: sp.Float(entry, 30)) for block in K]
     kernels = sym.ReplicaMatrix(*exact)
-    given = {"source_temperature": sp.Float(T_s, 30), "target_temperature": sp.Float(T, 30)}
+    given: dict[str, Any] = {
+        "source_temperature": sp.Float(T_s, 30),
+        "target_temperature": sp.Float(T, 30),
+    }
     G = sym.covariance(overlaps[0], kernels, **given)
     labels = [sp.Matrix(y).applyfunc(lambda entry: sp.Float(entry, 30)) for y in (y_s, y_t)]
 
@@ -121,7 +129,7 @@ def test_action_of_the_package_is_the_slope_of_the_replicated_action(depth):
         assert float(found) == pytest.approx(brute, rel=1e-11)
 
     # ... and its slope at n = 0, by a central difference in 30 digits.
-    def action(at):
+    def action(at: Any) -> float:
         return deep.deep_replicated_action(at, overlaps, c, G, *labels, widths=WIDTHS[:depth])
 
     h = sp.Float("1e-8", 30)
@@ -132,7 +140,7 @@ def test_action_of_the_package_is_the_slope_of_the_replicated_action(depth):
     assert coded == pytest.approx(slope, rel=1e-10)
 
 
-def test_one_layer_is_the_action_of_chapter_05():
+def test_one_layer_is_the_action_of_chapter_05() -> None:
     (entries,) = POINTS[:1]
     overlaps, G = matrix(entries), matrix((2.0, 0.3, 1.7, 0.4))
     labels = sp.Matrix([sp.Float(0.3)]), sp.Matrix([sp.Float(-0.8)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ NUMBER_CHECKS = {
 
 
 @pytest.mark.parametrize("check, good, bad", NUMBER_CHECKS.values(), ids=list(NUMBER_CHECKS))
-def test_numbers(check, good, bad):
+def test_numbers(check: Any, good: Any, bad: Any) -> None:
     for value in good:
         assert check(value) == value and type(check(value)) is float
     for value in [*bad, np.nan]:
@@ -33,7 +35,7 @@ def test_numbers(check, good, bad):
         assert repr(value) in str(error.value)
 
 
-def test_numbers_between_bounds():
+def test_numbers_between_bounds() -> None:
     for value in (-1, 0, np.float32(0.5), 1):
         assert type(v.check_between("q", value, -1, 1)) is float
     for value in (-1.001, 2, np.nan, np.inf):
@@ -43,7 +45,7 @@ def test_numbers_between_bounds():
         v.check_between("q", True, 0, 1)
 
 
-def test_choice():
+def test_choice() -> None:
     assert v.check_choice("scheme", "a", ("a", "b")) == "a"
     for value in ("c", None, 1):
         with pytest.raises(ValueError, match="scheme must be one of 'a', 'b', got") as error:
@@ -51,7 +53,7 @@ def test_choice():
         assert repr(value) in str(error.value)
 
 
-def test_inputs():
+def test_inputs() -> None:
     assert v.check_inputs([[1, 2]]).dtype == np.float64
     X = np.ones((2, 3))
     assert v.check_inputs(X) is X
@@ -73,7 +75,7 @@ def test_inputs():
             v.check_inputs(value)
 
 
-def test_labels():
+def test_labels() -> None:
     np.testing.assert_array_equal(v.check_labels([1, -1], 2), [1.0, -1.0])
     for value, message in [
         ([1.0], r"y must be .* shape \(2,\).* got shape \(1,\)"),
@@ -84,7 +86,7 @@ def test_labels():
             v.check_labels(value, 2)
 
 
-def test_generators_and_seeds():
+def test_generators_and_seeds() -> None:
     rng = np.random.default_rng(3)
     assert v.check_rng("seed", rng) is rng
     assert v.check_rng("seed", 3).random() == rng.random()
@@ -93,7 +95,7 @@ def test_generators_and_seeds():
             v.check_rng("seed", value)
 
 
-def test_read_only_copies():
+def test_read_only_copies() -> None:
     values = np.zeros(2)
     copy = v.read_only(values)
     values[0] = 1

@@ -11,6 +11,7 @@ from functools import lru_cache
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 #: Where the built site is, named by `make browser`; None if nobody asked for these tests.
 SITE = Path(os.environ["TLNB_SITE"]).resolve() if os.environ.get("TLNB_SITE") else None
@@ -33,7 +34,7 @@ def chapters() -> list[str]:
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    def send_head(self):
+    def send_head(self) -> Any:
         path = Path(self.translate_path(self.path))
         if not path.is_file() or path.suffix not in _COMPRESSED:
             return super().send_head()

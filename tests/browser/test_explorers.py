@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ POSITIONS = 8
 
 
 @pytest.fixture(scope="module")
-def page(browser, address):
+def page(browser: Any, address: str) -> Iterator[Any]:
     with visit.opened(browser, address, PAGE) as opened:
         yield opened
 
@@ -26,33 +28,33 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(12)
 
 
-def _explorer(page, name: str):
+def _explorer(page: Any, name: str) -> Any:
     return page.locator(f'[data-explorer="{name}"]')
 
 
-def _set(explorer, key: str, position: int) -> None:
+def _set(explorer: Any, key: str, position: int) -> None:
     explorer.locator(f'[data-key="{key}"]').fill(str(position))
 
 
-def _choose(explorer, key: str, value: str) -> None:
+def _choose(explorer: Any, key: str, value: str) -> None:
     explorer.locator(f'select[data-key="{key}"]').select_option(value)
 
 
-def _random(explorer, rng: np.random.Generator, key: str) -> int:
+def _random(explorer: Any, rng: np.random.Generator, key: str) -> int:
     last = int(explorer.locator(f'[data-key="{key}"]').get_attribute("max"))
     position = int(rng.integers(last + 1))
     _set(explorer, key, position)
     return position
 
 
-def _numbers(explorer) -> dict:
+def _numbers(explorer: Any) -> dict:
     """What is shown, once it is drawn."""
     return explorer.evaluate(
         "e => new Promise(done => requestAnimationFrame(() => setTimeout(() => done(e.numbers))))"
     )
 
 
-def test_single_task_solves_as_the_package_does(page, rng):
+def test_single_task_solves_as_the_package_does(page: Any, rng: np.random.Generator) -> None:
     from explorer_data import digit_tasks
 
     from tlnb.theory.one_task import OneTaskProblem
@@ -76,7 +78,7 @@ def test_single_task_solves_as_the_package_does(page, rng):
 
 
 @pytest.mark.parametrize(("task", "label"), [("two minima", 3), ("two minima, smaller label", 2)])
-def test_single_task_shows_both_minima(page, task, label):
+def test_single_task_shows_both_minima(page: Any, task: str, label: int) -> None:
     """The instance with roots 0.0116, 0.165 and 2.655 at label 3; at label 2 the first one wins."""
     from tlnb.theory.one_task import saddle_points
 
@@ -93,7 +95,7 @@ def test_single_task_shows_both_minima(page, task, label):
     _choose(explorer, "task", "digits")
 
 
-def test_transfer_shows_what_the_package_computes(page, rng):
+def test_transfer_shows_what_the_package_computes(page: Any, rng: np.random.Generator) -> None:
     import explorer_data as data
 
     from tlnb import coupling_sweep
@@ -105,7 +107,7 @@ def test_transfer_shows_what_the_package_computes(page, rng):
         r, w, c = (_random(explorer, rng, key) for key in ("richness", "width", "coupling"))
         shown = _numbers(explorer)
         tasks = data._tasks(list(data.SOURCES.values())[source])
-        options = dict(
+        options: dict[str, Any] = dict(
             widths=[data.WIDTHS[w]],
             couplings=[data.COUPLINGS[c]],
             temperature=data.TEMPERATURE,
@@ -120,7 +122,7 @@ def test_transfer_shows_what_the_package_computes(page, rng):
             assert math.isclose(shown[name], found.test_error.item(), abs_tol=2e-5), name
 
 
-def test_transfer_shows_networks_where_some_were_drawn_and_trained(page):
+def test_transfer_shows_networks_where_some_were_drawn_and_trained(page: Any) -> None:
     import explorer_data as data
 
     stored = xr.load_dataset(data.ROOT / "results" / "07_explorer.nc")
@@ -143,7 +145,7 @@ def test_transfer_shows_networks_where_some_were_drawn_and_trained(page):
     _set(explorer, "width", 1)
 
 
-def test_phase_diagram_cuts_the_stored_results(page, rng):
+def test_phase_diagram_cuts_the_stored_results(page: Any, rng: np.random.Generator) -> None:
     import explorer_data as data
 
     stored = xr.load_dataset(data.ROOT / "results" / "14_theory.nc").test_error.mean("draw")
@@ -159,7 +161,7 @@ def test_phase_diagram_cuts_the_stored_results(page, rng):
         np.testing.assert_allclose(_numbers(explorer)["TF"], expected, atol=1e-4)
 
 
-def test_samplers_move_as_the_package_does(page, rng):
+def test_samplers_move_as_the_package_does(page: Any, rng: np.random.Generator) -> None:
     import explorer_data as data
     from scipy.special import erf
 
@@ -192,7 +194,9 @@ def test_samplers_move_as_the_package_does(page, rng):
         np.testing.assert_allclose(shown, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_hamiltonian_monte_carlo_finds_the_exact_average_and_langevin_shows_its_step(page):
+def test_hamiltonian_monte_carlo_finds_the_exact_average_and_langevin_shows_its_step(
+    page: Any,
+) -> None:
     explorer = _explorer(page, "posterior")
     exact = json.loads(page.locator("#data-posterior").text_content())["Q"]
     found = {}
@@ -208,7 +212,7 @@ def test_hamiltonian_monte_carlo_finds_the_exact_average_and_langevin_shows_its_
 
 
 @pytest.mark.parametrize("name", ["transfer", "single-task", "phase-diagram", "posterior"])
-def test_every_control_works_by_keyboard_and_is_labelled(page, name):
+def test_every_control_works_by_keyboard_and_is_labelled(page: Any, name: str) -> None:
     explorer = _explorer(page, name)
     before = explorer.locator(".explorer-said").inner_text()
     assert len(before) > 20
@@ -222,7 +226,7 @@ def test_every_control_works_by_keyboard_and_is_labelled(page, name):
         assert len(chart.get_attribute("aria-label")) > 20
 
 
-def test_a_finger_moves_sliders_and_the_cut(browser, address):
+def test_a_finger_moves_sliders_and_the_cut(browser: Any, address: str) -> None:
     with visit.opened(browser, address, PAGE, has_touch=True) as page:
         page.set_viewport_size({"width": 390, "height": 800})
         slider = _explorer(page, "transfer").locator('[data-key="coupling"]')
@@ -238,7 +242,7 @@ def test_a_finger_moves_sliders_and_the_cut(browser, address):
         assert explorer.locator('[data-key="cut"]').input_value() == "29"
 
 
-def test_explorers_work_from_a_folder(browser):
+def test_explorers_work_from_a_folder(browser: Any) -> None:
     context = browser.new_context()
     page = context.new_page()
     errors: list[str] = []
@@ -250,7 +254,7 @@ def test_explorers_work_from_a_folder(browser):
     assert not errors
 
 
-def test_only_pages_with_an_explorer_load_its_scripts():
+def test_only_pages_with_an_explorer_load_its_scripts() -> None:
     for name in site.chapters():
         text = (site.SITE / name).read_text(encoding="utf8")
         assert ("d3.v5.min.js" in text) == ("data-explorer=" in text), name

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -33,7 +34,7 @@ def _free_port() -> int:
 @contextmanager
 def _running(command: list[str], url: str, **options: object) -> Iterator[None]:
     """A server that answers at ``url``."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(command, **quiet, **options)
     try:
         for _ in range(300):
@@ -48,7 +49,7 @@ def _running(command: list[str], url: str, **options: object) -> Iterator[None]:
         server.wait(30)
 
 
-def test_make_serve_shows_the_book(browser):
+def test_make_serve_shows_the_book(browser: Any) -> None:
     """With the command of the Makefile, on this site."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf8")
     (arguments,) = re.findall(r"\$\(BIN\)/python -m (http\.server .+) \$\(PORT\)", makefile)
@@ -65,7 +66,7 @@ def test_make_serve_shows_the_book(browser):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Iterator[str]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """JupyterLab on a chapter without outputs, in a folder that looks like a clone."""
     if not importlib.util.find_spec("jupyterlab"):
         pytest.skip("JupyterLab is not installed: pip install -r requirements.txt")
@@ -93,7 +94,9 @@ def lab(tmp_path_factory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{CHAPTER}"
 
 
-def test_cells_of_a_chapter_run_in_jupyterlab_up_to_the_first_figure(browser, lab):
+def test_cells_of_a_chapter_run_in_jupyterlab_up_to_the_first_figure(
+    browser: Any, lab: str
+) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(lab)
     page.wait_for_selector(".jp-CodeCell", state="attached", timeout=120_000)

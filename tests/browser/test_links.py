@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from html.parser import HTMLParser
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -45,7 +46,7 @@ def _parsed(name: str) -> _Page:
 
 
 @pytest.mark.parametrize("name", site.pages())
-def test_every_internal_link_and_anchor_exists(name):
+def test_every_internal_link_and_anchor_exists(name: str) -> None:
     broken = []
     for link in _parsed(name).links:
         parts = urlsplit(link)
@@ -63,7 +64,9 @@ def test_every_internal_link_and_anchor_exists(name):
 
 
 @pytest.mark.parametrize(("term", "expected"), SEARCHES.items())
-def test_search_finds_what_a_reader_would_try(browser, address, term, expected):
+def test_search_finds_what_a_reader_would_try(
+    browser: Any, address: Any, term: Any, expected: Any
+) -> None:
     with visit.opened(browser, address, f"search.html?q={term}") as page:
         page.wait_for_selector("#search-results li a")
         page.wait_for_function(

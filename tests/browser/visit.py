@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 WIDTHS = (390, 768, 1280)
 MODES = ("light", "dark")
@@ -32,7 +34,9 @@ class Visit:
 
 
 @contextmanager
-def opened(browser, address: str, name: str, record: Visit | None = None, **options):
+def opened(
+    browser: Any, address: str, name: str, record: Visit | None = None, **options: Any
+) -> Iterator[Any]:
     """A settled page in a context of its own, its errors and requests recorded."""
     context = browser.new_context(viewport={"width": DESKTOP, "height": 900}, **options)
     record = record if record is not None else Visit()
@@ -56,7 +60,7 @@ def opened(browser, address: str, name: str, record: Visit | None = None, **opti
         held: list = []
         holding = [True]
 
-        def figure(route) -> None:  # keeps figures back until something is painted
+        def figure(route: str) -> None:  # keeps figures back until something is painted
             held.append(route) if holding[0] else route.continue_()
 
         page.route("**/*.{png,jpg,jpeg,gif,webp}", figure)
@@ -78,11 +82,11 @@ def _check_host(url: str, address: str, record: Visit) -> None:
         record.foreign_requests.append(url)
 
 
-def set_mode(page, mode: str) -> None:
+def set_mode(page: Any, mode: str) -> None:
     page.evaluate("mode => { document.documentElement.dataset.theme = mode; }", mode)
 
 
-def look(browser, address: str, name: str) -> Visit:
+def look(browser: Any, address: str, name: str) -> Visit:
     """Open a page, resize it, darken it, print it; what is wrong with it."""
     seen = Visit()
     with opened(browser, address, name, seen) as page:
@@ -114,11 +118,11 @@ def look(browser, address: str, name: str) -> Visit:
 ALIKE = (("mjx-container",), (".highlight",), ("dl.py",))
 
 
-def violations(page, rules: list[str] | None = None, *, leave_out=ALIKE) -> list[str]:
+def violations(page: Any, rules: list[str] | None = None, *, leave_out: Any = ALIKE) -> list[str]:
     """What axe calls serious or critical, by all its rules or some."""
     from axe_playwright_python.sync_playwright import Axe
 
-    options = {"resultTypes": ["violations"], "preload": False}
+    options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
     if rules:
         options["runOnly"] = rules
     found = Axe().run(page, context={"exclude": [list(e) for e in leave_out]}, options=options)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import pickle
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlnb.data import images as im
+from tlnb.data.images import Images, TransferTasks
 from tlnb.data.task import Task
 
 
-def idx_bytes(array, code):
+def idx_bytes(array: Any, code: str) -> bytes:
     header = struct.pack(">HBB", 0, code, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + array.astype(np.dtype(im.IDX_TYPES[code]).newbyteorder(">")).tobytes()
 
 
 @pytest.fixture
-def mnist_files(tmp_path):
+def mnist_files(tmp_path: Path) -> tuple[Path, Path, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (6, 3, 5))
     labels = np.array([0, 1, 2, 0, 1, 2])
@@ -30,7 +33,9 @@ def mnist_files(tmp_path):
     return tmp_path / "pixels", tmp_path / "labels", pixels, labels
 
 
-def pool(n_per_class=20, n_classes=6, shape=(4, 4), seed=0):
+def pool(
+    n_per_class: int = 20, n_classes: int = 6, shape: tuple[int, int] = (4, 4), seed: int = 0
+) -> Images:
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(n_classes), n_per_class))
     pixels = rng.uniform(size=(len(labels), *shape))
@@ -52,7 +57,7 @@ def pool(n_per_class=20, n_classes=6, shape=(4, 4), seed=0):
         (0x0E, [-np.pi, 1e-300, np.e]),
     ],
 )
-def test_idx_round_trip(tmp_path, code, values, compress):
+def test_idx_round_trip(tmp_path: Path, code: int, values: list, compress: Any) -> None:
     array = np.array(values).reshape(1, 3, 1)
     path = tmp_path / "array.idx"
     path.write_bytes(compress(idx_bytes(array, code)))
@@ -87,7 +92,7 @@ GOOD = idx_bytes(np.arange(6).reshape(2, 3), 0x08)
         (b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"\xff" * 20, "whole gzip file"),
     ],
 )
-def test_idx_refuses(tmp_path, content, message):
+def test_idx_refuses(tmp_path: Path, content: Any, message: str) -> None:
     path = tmp_path / "bad.idx"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
@@ -96,14 +101,14 @@ def test_idx_refuses(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("read", [im.read_idx, im.read_cifar10])
-def test_what_is_not_a_file_is_an_os_error(tmp_path, read):
+def test_what_is_not_a_file_is_an_os_error(tmp_path: Path, read: Any) -> None:
     with pytest.raises(FileNotFoundError, match="missing"):
         read(tmp_path / "missing")
     with pytest.raises(IsADirectoryError):
         read(tmp_path)
 
 
-def test_mnist_pair(mnist_files):
+def test_mnist_pair(mnist_files: tuple[Path, Path, np.ndarray, np.ndarray]) -> None:
     pixels_path, labels_path, pixels, labels = mnist_files
     images = im.read_mnist(pixels_path, labels_path)
     np.testing.assert_allclose(images.pixels, pixels / 255, rtol=1e-15)
@@ -111,14 +116,18 @@ def test_mnist_pair(mnist_files):
     assert images.ids[2] == "pixels-2" and images.name == "pixels"
 
 
-def test_emnist_images_are_turned_upright(mnist_files):
+def test_emnist_images_are_turned_upright(
+    mnist_files: tuple[Path, Path, np.ndarray, np.ndarray],
+) -> None:
     pixels_path, labels_path, pixels, _ = mnist_files
     images = im.read_mnist(pixels_path, labels_path, transposed=True)
     assert images.pixels.shape == (6, 5, 3)
     np.testing.assert_allclose(images.pixels[4, 1], pixels[4, :, 1] / 255, rtol=1e-15)
 
 
-def test_mnist_files_must_fit_each_other(tmp_path, mnist_files):
+def test_mnist_files_must_fit_each_other(
+    tmp_path: Path, mnist_files: tuple[Path, Path, np.ndarray, np.ndarray]
+) -> None:
     pixels_path, labels_path, pixels, labels = mnist_files
     with pytest.raises(ValueError, match=r"\(n, height, width\) and .* got uint8 of shape \(6,\)"):
         im.read_mnist(labels_path, pixels_path)
@@ -131,11 +140,11 @@ def test_mnist_files_must_fit_each_other(tmp_path, mnist_files):
         im.read_mnist(short, labels_path)
 
 
-def cifar_bytes(labels, pixels):
+def cifar_bytes(labels: str, pixels: np.ndarray) -> bytes:
     return b"".join(bytes([label]) + p.tobytes() for label, p in zip(labels, pixels, strict=True))
 
 
-def test_cifar_is_read_in_grey(tmp_path):
+def test_cifar_is_read_in_grey(tmp_path: Path) -> None:
     colours = np.zeros((5, 3, 32, 32), np.uint8)
     colours[0] = 255
     for channel in range(3):
@@ -152,7 +161,7 @@ def test_cifar_is_read_in_grey(tmp_path):
     np.testing.assert_array_equal(im.read_cifar10(tmp_path / "two.bin").pixels, images.pixels[3:])
 
 
-def test_cifar_refuses(tmp_path):
+def test_cifar_refuses(tmp_path: Path) -> None:
     path = tmp_path / "batch"
     good = cifar_bytes([3, 4], np.zeros((2, 3, 32, 32), np.uint8))
     for content, message in [
@@ -174,15 +183,15 @@ def test_cifar_refuses(tmp_path):
 # pools
 
 
-def test_digits():
+def test_digits() -> None:
     images = im.digits()
     assert images.pixels.shape == (1797, 8, 8) and images.pixels.max() == 1
     assert images.ids[17] == "digits-17"
     np.testing.assert_array_equal(np.unique(images.labels), np.arange(10))
 
 
-def test_pool_is_checked():
-    good = {"pixels": np.zeros((2, 3, 3)), "labels": [0, 1], "ids": ["a", "b"]}
+def test_pool_is_checked() -> None:
+    good: dict[str, Any] = {"pixels": np.zeros((2, 3, 3)), "labels": [0, 1], "ids": ["a", "b"]}
     for change, message in [
         (
             {"pixels": np.zeros((2, 9))},
@@ -209,7 +218,7 @@ def test_pool_is_checked():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 14, (3, 12), (28, 1)])
-def test_resize_keeps_the_mean_of_every_image(size):
+def test_resize_keeps_the_mean_of_every_image(size: int | tuple[int, int]) -> None:
     images = pool(shape=(6, 7))
     small = im.resize(images, size)
     np.testing.assert_allclose(
@@ -219,7 +228,7 @@ def test_resize_keeps_the_mean_of_every_image(size):
     np.testing.assert_array_equal(small.ids, images.ids)
 
 
-def test_resize_identities():
+def test_resize_identities() -> None:
     images = pool(shape=(6, 4))
     np.testing.assert_allclose(im.resize(images, (6, 4)).pixels, images.pixels, rtol=1e-14)
     blocks = images.pixels.reshape(-1, 3, 2, 2, 2).mean(axis=(2, 4))
@@ -233,7 +242,7 @@ def test_resize_identities():
             im.resize(images, size)
 
 
-def test_projection_keeps_inner_products_on_average():
+def test_projection_keeps_inner_products_on_average() -> None:
     rng = np.random.default_rng(1)
     X = rng.standard_normal((3, 40))
     draws = np.array([P @ P.T for P in (im.project(X, 25, rng) for _ in range(2000))])
@@ -250,7 +259,7 @@ def test_projection_keeps_inner_products_on_average():
 
 
 @given(st.lists(st.integers(0, 99), min_size=2, max_size=8, unique=True), st.data())
-def test_groups_round_trip(classes, data):
+def test_groups_round_trip(classes: Any, data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, len(classes) - 1))
     groups = (tuple(classes[:cut]), tuple(classes[cut:]))
     space = data.draw(st.sampled_from(["", " "]))
@@ -266,14 +275,16 @@ def test_groups_round_trip(classes, data):
         *(((1,), (2,), (3,)), ((1,), ()), ((1.0,), (2,)), ((True,), (2,)), (1, 2), 7, None),
     ],
 )
-def test_groups_refuse(groups):
+def test_groups_refuse(groups: Any) -> None:
     with pytest.raises(ValueError, match="two disjoint groups") as error:
         im.parse_groups(groups)
     assert repr(groups) in str(error.value)
 
 
-def draw(images=None, source="0,1|2,3", target="0,1|2,4", **options):
-    sizes = {"n_source": 24, "n_target": 8, "n_test": 12}
+def draw(
+    images: Any = None, source: str = "0,1|2,3", target: str = "0,1|2,4", **options: Any
+) -> TransferTasks:
+    sizes: dict[str, Any] = {"n_source": 24, "n_target": 8, "n_test": 12}
     return im.transfer_tasks(images or pool(), source, target, **(sizes | options))
 
 
@@ -285,7 +296,7 @@ def draw(images=None, source="0,1|2,3", target="0,1|2,4", **options):
     seed=st.integers(0, 99),
 )
 @settings(max_examples=50, deadline=None)
-def test_tasks_are_disjoint_and_balanced(groups, sizes, seed):
+def test_tasks_are_disjoint_and_balanced(groups: Any, sizes: Any, seed: int) -> None:
     images = pool(30)
     keys = ("n_source", "n_target", "n_validation", "n_test")
     tasks = im.transfer_tasks(
@@ -304,7 +315,7 @@ def test_tasks_are_disjoint_and_balanced(groups, sizes, seed):
         np.testing.assert_array_equal(task.X, images.pixels[task.ids].reshape(len(task.ids), -1))
 
 
-def test_tasks_reproduce_by_seed():
+def test_tasks_reproduce_by_seed() -> None:
     first, again, other = draw(seed=5), draw(seed=5), draw(seed=6)
     for a, b, c in zip(first, again, other, strict=True):
         if a is None:
@@ -314,7 +325,7 @@ def test_tasks_reproduce_by_seed():
         assert not np.array_equal(a.ids, c.ids)
 
 
-def test_target_and_test_do_not_depend_on_the_source():
+def test_target_and_test_do_not_depend_on_the_source() -> None:
     few, many = draw(n_features=5), draw(source="3|5", n_source=30, n_features=5)
     np.testing.assert_array_equal(few.test.ids, many.test.ids)
     np.testing.assert_array_equal(few.target.ids, many.target.ids)
@@ -326,7 +337,7 @@ def test_target_and_test_do_not_depend_on_the_source():
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 3}, {"n_features": 7}])
-def test_normalisation_is_that_of_the_training_inputs(options):
+def test_normalisation_is_that_of_the_training_inputs(options: dict[str, Any]) -> None:
     tasks, raw = (draw(n_validation=6, normalize=n, **options) for n in (True, False))
     training = np.concatenate([tasks.source.X, tasks.target.X])
     np.testing.assert_allclose(training.mean(axis=0), 0, atol=1e-14)
@@ -337,14 +348,14 @@ def test_normalisation_is_that_of_the_training_inputs(options):
         np.testing.assert_allclose(task.X, scale * plain.X + offset, atol=1e-12)
 
 
-def test_identical_task_on_disjoint_images_and_names():
+def test_identical_task_on_disjoint_images_and_names() -> None:
     tasks = draw(source="0,1|2,4", target=((0, 1), (2, 4)))
     assert tasks.source.name == tasks.target.name == tasks.test.name == "0,1|2,4"
     assert tasks.validation is None
     assert not set(tasks.source.ids.tolist()) & set(tasks.target.ids.tolist())
 
 
-def test_tasks_refuse():
+def test_tasks_refuse() -> None:
     for images in (None, pool().pixels):
         with pytest.raises(
             TypeError, match=r"images must be of type Images, got (NoneType|ndarray)"
@@ -368,7 +379,7 @@ def test_tasks_refuse():
             draw(**options)
 
 
-def test_assert_disjoint():
+def test_assert_disjoint() -> None:
     X, y = np.eye(3), np.ones(3)
     a, b, c = Task(X, y, [0, 1, 2], "a"), Task(X, y, [3, 4, 5], "b"), Task(X, y, [9, 5, 1], "c")
     im.assert_disjoint(a, b)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tlnb
 from tlnb import CorrelatedHiddenManifold
 
 BASE = CorrelatedHiddenManifold(30, 20, random_state=3)
-KNOBS = {
+KNOBS: dict[str, Any] = {
     "teacher_overlap": 0.4,
     "feature_overlap": -0.3,
     "replaced_fraction": 0.35,
@@ -21,15 +22,15 @@ KNOBS = {
 }
 
 
-def cosine(a, b):
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return np.vdot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
 
 
-def mean_and_error(values):
+def mean_and_error(values: Any) -> tuple[float, float]:
     return np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
 
 
-def test_defaults_are_the_identity():
+def test_defaults_are_the_identity() -> None:
     assert_array_equal(BASE.F_target, BASE.F_source)
     assert_array_equal(BASE.theta_target, BASE.theta_source)
     source, target = BASE.sample_source(50, 1), BASE.sample_target(50, 1)
@@ -39,7 +40,7 @@ def test_defaults_are_the_identity():
     assert replace(BASE, target_latent_dim=20).F_target.shape == (20, 30)
 
 
-def test_entries_are_standard_gaussians():
+def test_entries_are_standard_gaussians() -> None:
     m = CorrelatedHiddenManifold(300, 200, feature_overlap=0.6, teacher_overlap=0.6, random_state=1)
     for F in (m.F_source, m.F_target):
         moments = [np.mean(F**k) for k in (1, 2, 3, 4)]
@@ -50,7 +51,7 @@ def test_entries_are_standard_gaussians():
 
 
 @pytest.mark.parametrize("overlap", [-1.0, -0.5, 0.0, 0.3, 0.8, 1.0])
-def test_overlaps_are_those_asked_for(overlap):
+def test_overlaps_are_those_asked_for(overlap: float) -> None:
     pairs = [
         CorrelatedHiddenManifold(
             40, 50, teacher_overlap=overlap, feature_overlap=overlap, random_state=seed
@@ -69,7 +70,7 @@ def test_overlaps_are_those_asked_for(overlap):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.35, 0.5, 1.0])
-def test_replaced_rows_are_counted_exactly_and_nested(fraction):
+def test_replaced_rows_are_counted_exactly_and_nested(fraction: float) -> None:
     m = replace(BASE, replaced_fraction=fraction)
     new = (m.F_target != m.F_source).all(axis=1)
     assert_array_equal(m.F_target[~new], m.F_source[~new])
@@ -82,7 +83,7 @@ def test_replaced_rows_are_counted_exactly_and_nested(fraction):
 
 
 @pytest.mark.parametrize("D_t", [1, 7, 20, 33])
-def test_shared_latent_dimensions_are_shared_exactly(D_t):
+def test_shared_latent_dimensions_are_shared_exactly(D_t: int) -> None:
     m = replace(BASE, target_latent_dim=D_t)
     shared = min(D_t, 20)
     assert m.F_target.shape == (D_t, 30) and m.theta_target.shape == (D_t,)
@@ -98,7 +99,7 @@ def test_shared_latent_dimensions_are_shared_exactly(D_t):
 
 
 @pytest.mark.parametrize("name", KNOBS)
-def test_a_knob_changes_what_it_is_about_and_never_the_source(name):
+def test_a_knob_changes_what_it_is_about_and_never_the_source(name: str) -> None:
     others = {key: value for key, value in KNOBS.items() if key != name}
     a, b = replace(BASE, **others), replace(BASE, **KNOBS)
     for m in (a, b):
@@ -111,7 +112,7 @@ def test_a_knob_changes_what_it_is_about_and_never_the_source(name):
     assert (len(a.F_target) == len(b.F_target)) == (name != "target_latent_dim")
 
 
-def test_the_same_latent_vectors_are_labelled_alike_up_to_the_angle_of_the_teachers():
+def test_the_same_latent_vectors_are_labelled_alike_up_to_the_angle_of_the_teachers() -> None:
     c = np.random.default_rng(2).standard_normal((100_000, 20))
     for q in (0.9, 0.3, -0.5):
         m = replace(BASE, teacher_overlap=q)
@@ -120,7 +121,7 @@ def test_the_same_latent_vectors_are_labelled_alike_up_to_the_angle_of_the_teach
         assert abs(differ - expected) < 4 * np.sqrt(expected * (1 - expected) / len(c))
 
 
-def test_sign_inputs_of_the_same_latent_vectors_have_the_arcsine_overlap():
+def test_sign_inputs_of_the_same_latent_vectors_have_the_arcsine_overlap() -> None:
     m = CorrelatedHiddenManifold(2000, 200, feature_overlap=0.7, random_state=5)
     c = np.random.default_rng(2).standard_normal((50, 200))
     overlap = np.mean(m.source.inputs(c) * m.target.inputs(c))
@@ -128,7 +129,7 @@ def test_sign_inputs_of_the_same_latent_vectors_have_the_arcsine_overlap():
 
 
 @pytest.mark.parametrize("labels", ["sign", "linear"])
-def test_a_draw_is_the_model_written_out(labels):
+def test_a_draw_is_the_model_written_out(labels: str) -> None:
     m = replace(BASE, labels=labels, target_latent_dim=9, nonlinearity="tanh")
     task = m.sample_target(40, np.random.default_rng(7))
     c = np.random.default_rng(7).standard_normal((40, 9))
@@ -137,7 +138,7 @@ def test_a_draw_is_the_model_written_out(labels):
     assert_allclose(task.y, np.sign(field) if labels == "sign" else field, rtol=1e-14)
 
 
-def test_label_noise_is_added_to_the_field():
+def test_label_noise_is_added_to_the_field() -> None:
     noisy = replace(BASE, label_noise=0.5)
     clean, linear = BASE.sample_target(50_000, 1), replace(noisy, labels="linear")
     task = noisy.sample_target(50_000, 1)
@@ -156,7 +157,7 @@ def test_label_noise_is_added_to_the_field():
 @pytest.mark.parametrize(
     "nonlinearity", ["linear", "tanh", "sign", np.sin, tlnb.Activation("cube", lambda z: z**3)]
 )
-def test_nonlinearities(nonlinearity):
+def test_nonlinearities(nonlinearity: str) -> None:
     m = replace(BASE, nonlinearity=nonlinearity)
     c = np.random.default_rng(0).standard_normal((5, 20))
     expected = m.nonlinearity(c @ m.F_source / np.sqrt(20))
@@ -164,13 +165,13 @@ def test_nonlinearities(nonlinearity):
     assert set(m.sample_source(1, 0).y) <= {-1.0, 1.0}  # one class is no error
 
 
-def test_a_large_draw_is_made_in_parts():
+def test_a_large_draw_is_made_in_parts() -> None:
     m = CorrelatedHiddenManifold(3000, 2, nonlinearity="linear", random_state=0)
     c = np.random.default_rng(0).standard_normal((3001, 2))
     assert_allclose(m.source.inputs(c), c @ m.F_source / np.sqrt(2), rtol=1e-12)
 
 
-def test_random_states():
+def test_random_states() -> None:
     again = CorrelatedHiddenManifold(30, 20, random_state=3)
     assert_array_equal(again.F_source, BASE.F_source)
     assert_array_equal(pickle.loads(pickle.dumps(BASE)).theta_target, BASE.theta_target)
@@ -204,12 +205,14 @@ def test_random_states():
         ({"random_state": "a"}, TypeError, "random_state must be an integer >= 0, got 'a'"),
     ],
 )
-def test_impossible_knobs_are_refused(knobs, error, message):
+def test_impossible_knobs_are_refused(
+    knobs: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         CorrelatedHiddenManifold(**{"n_features": 5, "latent_dim": 4} | knobs)
 
 
-def test_impossible_draws_are_refused():
+def test_impossible_draws_are_refused() -> None:
     with pytest.raises(ValueError, match="n must be an integer >= 1, got 0"):
         BASE.sample_source(0, 1)
     with pytest.raises(ValueError, match="rng must be an integer >= 0 or a Generator, got -1"):

@@ -9,7 +9,7 @@ from tlnb import Task
 from tlnb.data.outputs import MultiOutputTask, check_outputs_task, class_codes
 
 
-def test_a_column_is_a_task():
+def test_a_column_is_a_task() -> None:
     task = MultiOutputTask(np.eye(3), np.arange(6.0).reshape(3, 2), name="both")
     column = task.column(1)
     assert isinstance(column, Task) and column.y.tolist() == [1, 3, 5] and column.name == "both"
@@ -20,7 +20,7 @@ def test_a_column_is_a_task():
 
 
 @pytest.mark.parametrize("C", [2, 3, 10])
-def test_simplex_codes(C):
+def test_simplex_codes(C: int) -> None:
     """All codes of equal length and equal angles, summing to zero: no class is special."""
     codes, classes = class_codes(np.arange(C) + 5, code="simplex")
     assert classes.tolist() == list(range(5, 5 + C))
@@ -31,7 +31,7 @@ def test_simplex_codes(C):
     assert (codes.argmax(1) == np.arange(C)).all()
 
 
-def test_signs_and_absent_classes():
+def test_signs_and_absent_classes() -> None:
     codes, classes = class_codes(["b", "a"], classes=["a", "b", "c"], code="signs")
     assert classes.tolist() == ["a", "b", "c"]
     assert codes.tolist() == [[-1, 1, -1], [1, -1, -1]]
@@ -46,6 +46,6 @@ def test_signs_and_absent_classes():
         (([1, 2], None, "gray"), "code must be one of"),
     ],
 )
-def test_bad_classes(arguments, message):
+def test_bad_classes(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         class_codes(*arguments)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,17 +14,19 @@ from tlnb.data.images import digits
 from tlnb.data.pools import read_pool
 
 
-def idx(array):
+def idx(array: Any) -> bytes:
     header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + array.astype(np.uint8).tobytes()
 
 
-def images(n, seed=0):
+def images(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (n, 2, 3)), rng.integers(0, 10, n)
 
 
-def write(folder, head, n, seed=0, dot="-", compress=True):
+def write(
+    folder: Path, head: Any, n: int, seed: int = 0, dot: str = "-", compress: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     pixels, labels = images(n, seed)
     for kind, d, array in (("images", 3, pixels), ("labels", 1, labels)):
         content = idx(array)
@@ -33,7 +37,7 @@ def write(folder, head, n, seed=0, dot="-", compress=True):
 
 @pytest.mark.parametrize("compress", [True, False])
 @pytest.mark.parametrize("dot", ["-", "."])
-def test_mnist_by_its_folder(tmp_path, dot, compress):
+def test_mnist_by_its_folder(tmp_path: Path, dot: str, compress: bool) -> None:
     test = write(tmp_path, "t10k-", 4, 1, dot, compress)
     train = write(tmp_path, "train-", 6, 2, dot, compress)
     for part, expected in (("test", test), ("train", train)):
@@ -45,12 +49,12 @@ def test_mnist_by_its_folder(tmp_path, dot, compress):
     assert len(set(both.ids.tolist())) == 10
 
 
-def test_emnist_is_turned_upright(tmp_path):
+def test_emnist_is_turned_upright(tmp_path: Path) -> None:
     pixels, _ = write(tmp_path, "emnist-letters-test-", 3)
     np.testing.assert_array_equal(read_pool(tmp_path).pixels, pixels.transpose(0, 2, 1))
 
 
-def test_cifar_in_its_binary_version(tmp_path):
+def test_cifar_in_its_binary_version(tmp_path: Path) -> None:
     record = bytes([7]) + bytes(range(256)) * 12
     (tmp_path / "test_batch.bin").write_bytes(record)
     for k in (1, 2):
@@ -58,11 +62,11 @@ def test_cifar_in_its_binary_version(tmp_path):
     assert [len(read_pool(tmp_path, p).labels) for p in ("test", "train", "all")] == [1, 4, 5]
 
 
-def test_digits_need_no_file():
+def test_digits_need_no_file() -> None:
     np.testing.assert_array_equal(read_pool("digits").pixels, digits().pixels)
 
 
-def test_what_is_not_there_is_named(tmp_path):
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no folder .*missing of images"):
         read_pool(tmp_path / "missing")
     with pytest.raises(FileNotFoundError, match="holds no test images: IDX files such as t10k"):

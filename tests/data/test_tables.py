@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import builtins
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pandas import DataFrame
 
 from tlnb.data import tables
 from tlnb.data.tables import LabelledData, class_codes, class_tasks, read
@@ -15,18 +19,18 @@ X = np.random.default_rng(0).standard_normal((12, 3))
 Y = np.arange(12) % 2 * 2 - 1
 
 
-def table(y=Y, X=X, label="y"):
+def table(y: np.ndarray = Y, X: np.ndarray = X, label: str = "y") -> DataFrame:
     return pd.DataFrame(X, columns=["a", "b", "c"]).assign(**{label: y})
 
 
-def write(path, frame):
+def write(path: Path, frame: Any) -> Path:
     frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
     return path
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".CSV"])
 @pytest.mark.parametrize("label", ["y", "label", "digit"])
-def test_a_table_is_what_was_written(tmp_path, suffix, label):
+def test_a_table_is_what_was_written(tmp_path: Path, suffix: str, label: str) -> None:
     path = tmp_path / f"t{suffix}"
     frame = table(label=label)
     frame.to_parquet(path) if suffix == ".parquet" else frame.to_csv(path, index=False)
@@ -36,7 +40,7 @@ def test_a_table_is_what_was_written(tmp_path, suffix, label):
     assert data.X_test is data.y_test is None
 
 
-def test_all_kinds_of_file_agree_and_a_table_may_bring_a_test_set(tmp_path):
+def test_all_kinds_of_file_agree_and_a_table_may_bring_a_test_set(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", X=X, y=Y, X_test=X[:4] + 1, y_test=Y[:4])
     write(tmp_path / "t.csv", table())
     write(tmp_path / "held.parquet", table(Y[:4], X[:4] + 1))
@@ -55,7 +59,7 @@ def test_all_kinds_of_file_agree_and_a_table_may_bring_a_test_set(tmp_path):
 # labels
 
 
-def test_two_classes_are_coded_plus_and_minus_one():
+def test_two_classes_are_coded_plus_and_minus_one() -> None:
     for labels in ((0, 1), (-1, 1), (0.25, 0.75), (3, 8), (False, True)):
         y = np.array(labels)[np.arange(6) % 2]
         tasks, tests, classes = class_tasks(LabelledData(X[:6], y, X[:2], y[:2]), name="t")
@@ -64,7 +68,7 @@ def test_two_classes_are_coded_plus_and_minus_one():
         assert len(tasks) == len(tests) == 1 and list(classes) == list(labels)
 
 
-def test_codes_of_many_classes():
+def test_codes_of_many_classes() -> None:
     y = np.arange(12) % 4
     codes = class_codes(y, np.arange(4))
     np.testing.assert_allclose(codes.mean(axis=1), 0, atol=1e-15)
@@ -76,7 +80,7 @@ def test_codes_of_many_classes():
     np.testing.assert_array_equal([task.y for task in tasks], codes)
 
 
-def test_other_numbers_are_values_and_the_user_has_the_last_word():
+def test_other_numbers_are_values_and_the_user_has_the_last_word() -> None:
     values = X[:, 0]
     (task,), _, classes = class_tasks(LabelledData(X, values))
     np.testing.assert_array_equal(task.y, values)
@@ -96,7 +100,7 @@ def test_other_numbers_are_values_and_the_user_has_the_last_word():
         (LabelledData(X, Y, X[:1], np.array([7])), "y_test must hold classes among -1, 1, got 7"),
     ],
 )
-def test_labels_that_make_no_task(data, message):
+def test_labels_that_make_no_task(data: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         class_tasks(data, name="t")
 
@@ -118,7 +122,7 @@ def test_labels_that_make_no_task(data, message):
         (table().replace(X[3, 1], np.inf), "got inf"),
     ],
 )
-def test_tables_that_are_refused(tmp_path, suffix, frame, message):
+def test_tables_that_are_refused(tmp_path: Path, suffix: str, frame: Any, message: str) -> None:
     path = write(tmp_path / f"t{suffix}", frame)
     with pytest.raises(ValueError, match=message) as caught:
         read(path)
@@ -126,7 +130,7 @@ def test_tables_that_are_refused(tmp_path, suffix, frame, message):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz", ".npy"])
-def test_damaged_files(tmp_path, suffix):
+def test_damaged_files(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"t{suffix}"
     for content in (b"", b"\x89PNG\r\n\x1a\n\0\xff", b"PAR1 but no more"):
         path.write_bytes(content)
@@ -137,7 +141,7 @@ def test_damaged_files(tmp_path, suffix):
         read((name, name) if suffix == ".npy" else name)
 
 
-def test_other_refusals(tmp_path, monkeypatch):
+def test_other_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good, npz = write(tmp_path / "t.csv", table()), tmp_path / "t.npz"
     np.savez(npz, X=X, y=Y)
     for call, message in [
@@ -158,7 +162,7 @@ def test_other_refusals(tmp_path, monkeypatch):
 
     inner = builtins.__import__
 
-    def without(name, *arguments, **options):
+    def without(name: str, *arguments: Any, **options: Any) -> ModuleType:
         if name.startswith(("pyarrow", "fastparquet")):
             raise ImportError(name)
         return inner(name, *arguments, **options)

@@ -8,7 +8,7 @@ import pytest
 from tlnb.data.task import Task
 
 
-def test_a_task_keeps_copies_that_cannot_change():
+def test_a_task_keeps_copies_that_cannot_change() -> None:
     X, y, ids = np.arange(6).reshape(3, 2), np.array([1, -1, 1]), np.array(["a", "b", "c"])
     task = Task(X, y, ids, "mine")
     X[0], y[0], ids[0] = 9, 9, "z"
@@ -24,7 +24,7 @@ def test_a_task_keeps_copies_that_cannot_change():
         task.name = "other"
 
 
-def test_a_task_is_not_an_array():
+def test_a_task_is_not_an_array() -> None:
     task = Task(np.eye(3), np.ones(3))
     assert not any(hasattr(task, name) for name in ("__len__", "__array__", "shape"))
     assert task.ids is None
@@ -42,6 +42,11 @@ def test_a_task_is_not_an_array():
         (np.ones((2, 2)), np.ones(2), ["a", "a"], r"ids must be 2 distinct .* with 1 distinct"),
     ],
 )
-def test_a_task_refuses(X, y, ids, message):
+def test_a_task_refuses(
+    X: np.ndarray | list[list[float]],
+    y: np.ndarray | list[float],
+    ids: list[str] | None,
+    message: str,
+) -> None:
     with pytest.raises(ValueError, match=message):
         Task(X, y, ids)

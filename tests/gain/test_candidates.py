@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tlnb.errors import ConvergenceError
 from tlnb.gain.candidates import COLUMNS, Candidates, Errors, Grid, alone, coupled
 from tlnb.theory import one_task, transfer
 from tlnb.theory.transfer import TransferProblem
+from tlnb.theory.transfer.predictor import TransferSolution
 
 N0 = 12
 rng = np.random.default_rng(0)
@@ -26,17 +28,20 @@ TESTS = [Task(X[52:], y[52:]) for y in Y]
 GRID = Grid(np.array([0.01, 0.1]), np.array([0.1, 1.0]), np.array([0.0, 1.0, np.inf]), 30.0)
 
 
-def problems():
+def problems() -> list[TransferProblem]:
     first = TransferProblem(SOURCES[0], TARGETS[0])
     labels = zip(SOURCES, TARGETS, strict=True)
     return [first.with_labels(s.y, t.y) for s, t in labels]
 
 
-def test_coupled_networks_are_those_of_the_solver():
+def test_coupled_networks_are_those_of_the_solver() -> None:
     found = coupled(problems()[:1], TESTS[:1], GRID)
     assert len(found) == 8 and (found.table.coupling > 0).all()
     for i, row in found.table.iterrows():
-        at = {"temperature": row.temperature, "readout_precision": row.readout_precision}
+        at: dict[str, Any] = {
+            "temperature": row.temperature,
+            "readout_precision": row.readout_precision,
+        }
         assert row.readout_precision == pytest.approx(30 * row.richness)
         solution = transfer.solve(
             SOURCES[0], TARGETS[0], width=row.width, coupling=row.coupling, **at
@@ -51,7 +56,7 @@ def test_coupled_networks_are_those_of_the_solver():
 
 
 @pytest.mark.parametrize("coupling", [0.0, 1.0])
-def test_opponents_are_those_of_the_solver(coupling):
+def test_opponents_are_those_of_the_solver(coupling: float) -> None:
     found = alone(problems()[:1], TESTS[:1], GRID, [10.0, np.inf], [coupling])
     c_t = problems()[0].covariances(coupling).c_t
     for i, row in found.table.iterrows():
@@ -70,7 +75,7 @@ def test_opponents_are_those_of_the_solver(coupling):
     np.testing.assert_allclose(infinite.readout_precision, 30 * infinite.richness)
 
 
-def test_a_class_against_the_rest_is_a_task_of_its_own():
+def test_a_class_against_the_rest_is_a_task_of_its_own() -> None:
     together = coupled(problems(), TESTS, GRID)
     each = [
         coupled([problem], [test], GRID) for problem, test in zip(problems(), TESTS, strict=True)
@@ -80,7 +85,7 @@ def test_a_class_against_the_rest_is_a_task_of_its_own():
         np.testing.assert_allclose(getattr(together, kind).test_error, errors, rtol=1e-9)
 
 
-def test_the_class_said_is_that_of_the_largest_output():
+def test_the_class_said_is_that_of_the_largest_output() -> None:
     y = np.array([[2.0, -1, -1], [-1, 2, -1], [-1, -1, 2]])
     mean = np.array([[[0.9, 0.2, 0.0], [0.1, 0.1, 0.0], [0.0, 0.0, 0.1]]])
     errors = Errors.of(y, mean, np.full((1, 3, 3), 0.25))
@@ -91,7 +96,7 @@ def test_the_class_said_is_that_of_the_largest_output():
     assert np.isnan(values.classification_error).all()
 
 
-def test_without_a_test_set_and_at_infinite_width():
+def test_without_a_test_set_and_at_infinite_width() -> None:
     grid = GRID._replace(width=np.inf)
     blind = coupled(problems()[:1], None, grid)
     assert blind.test is None
@@ -102,10 +107,10 @@ def test_without_a_test_set_and_at_infinite_width():
     np.testing.assert_allclose(judged.test.test_error, prior.test.test_error, rtol=1e-12)
 
 
-def test_one_that_does_not_converge_is_left_out(monkeypatch):
+def test_one_that_does_not_converge_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     inner = TransferProblem.solve
 
-    def fails(self, *, width, coupling):
+    def fails(self: TransferProblem, *, width: float, coupling: float) -> TransferSolution:
         if self.priors.temperature == 0.01:
             raise ConvergenceError("no saddle point at .01")
         return inner(self, width=width, coupling=coupling)
@@ -117,7 +122,7 @@ def test_one_that_does_not_converge_is_left_out(monkeypatch):
         coupled(problems()[:1], TESTS[:1], GRID._replace(temperatures=np.array([0.01])))
 
 
-def test_the_source_is_decomposed_once(monkeypatch):
+def test_the_source_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from tlnb.theory.factors import Eigenbasis
 
     sizes, inner = [], Eigenbasis.of.__func__
@@ -128,7 +133,7 @@ def test_the_source_is_decomposed_once(monkeypatch):
     assert sizes.count(40) == 1
 
 
-def test_best_is_of_least_left_out_error_whatever_the_test_says():
+def test_best_is_of_least_left_out_error_whatever_the_test_says() -> None:
     import pandas as pd
 
     left_out = Errors(np.array([[1.0, 3], [2, 1], [4, 4]]), *2 * [np.zeros((3, 2))])
@@ -139,10 +144,10 @@ def test_best_is_of_least_left_out_error_whatever_the_test_says():
     np.testing.assert_array_equal(rows.averages().on_test_test_error, [9, 9, 0])
 
 
-def test_leave_one_out_chooses_on_digits_where_the_evidence_does_not():
+def test_leave_one_out_chooses_on_digits_where_the_evidence_does_not() -> None:
     # the table of chapter 09 on images that come with scikit-learn: choices, regrets and ranks
     low = "0,1,2,3,4|5,6,7,8,9"
-    sizes = {"n_source": 200, "n_target": 40, "n_test": 200}
+    sizes: dict[str, Any] = {"n_source": 200, "n_target": 40, "n_test": 200}
     source, target, _, test = transfer_tasks(digits(), low, low, **sizes)
     problem = TransferProblem(source, target)
     rows = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +21,12 @@ from tlnb.theory.large.kernel import LargeOptions
 from tlnb.theory.transfer import TransferProblem
 
 P_S, P_T, N_0 = 240, 24, 150
-GIVEN = {"couplings": (0, 1, 10, np.inf), "width": 50, "widths": (50,)}
+GIVEN: dict[str, Any] = {"couplings": (0, 1, 10, np.inf), "width": 50, "widths": (50,)}
 GIVEN |= {"temperatures": (0.01, 0.1), "richness": (0.1, 1.0, 10.0)}
 FEW = LargeOptions(screen=120, finalists=3, tile=100)
 
 
-def tasks(n_classes=2, seed=0):
+def tasks(n_classes: int = 2, seed: int = 0) -> list[Any]:
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((P_S + P_T + N_0, 20))
     scores = X @ rng.standard_normal((20, 1 if n_classes == 2 else n_classes))
@@ -37,11 +39,11 @@ def tasks(n_classes=2, seed=0):
 
 
 @pytest.fixture
-def never_dense(monkeypatch):
+def never_dense(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sources above 200 examples are large, and nothing of their size is decomposed."""
     decompose = Eigenbasis.of
 
-    def of_few(K):
+    def of_few(K: np.ndarray) -> Eigenbasis:
         assert len(K) < P_S, "the source's kernel is not decomposed"
         return decompose(K)
 
@@ -51,7 +53,9 @@ def never_dense(monkeypatch):
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("with_test", [True, False])
-def test_the_verdict_is_the_dense_one(n_classes, with_test, request):
+def test_the_verdict_is_the_dense_one(
+    n_classes: int, with_test: bool, request: pytest.FixtureRequest
+) -> None:
     given = tasks(n_classes) if with_test else tasks(n_classes)[:2]
     dense = transfer_gain(*given, **GIVEN)
     assert dense.screening is None
@@ -77,7 +81,7 @@ def test_the_verdict_is_the_dense_one(n_classes, with_test, request):
         )
 
 
-def test_what_is_said_of_the_screening(never_dense, tmp_path):
+def test_what_is_said_of_the_screening(never_dense: None, tmp_path: Path) -> None:
     found = transfer_gain(*tasks(), **GIVEN, options=FEW)
     assert "6 temperatures and richness screened on 120 examples" in text(found)
     write_json(found, tmp_path / "gain.json")
@@ -93,7 +97,7 @@ def test_what_is_said_of_the_screening(never_dense, tmp_path):
     assert wide.screening is None
 
 
-def test_every_candidate_of_the_screening_is_counted(never_dense):
+def test_every_candidate_of_the_screening_is_counted(never_dense: None) -> None:
     ticks = []
     source, target, test = tasks()
     from tlnb.theory.large.problem import LargeTransferProblem
@@ -110,15 +114,15 @@ def test_every_candidate_of_the_screening_is_counted(never_dense):
         assert len(found.dropped) == 3 * (6 - finalists)
 
 
-def test_points_that_fail_are_left_out_and_counted(never_dense):
-    cold = GIVEN | {"temperatures": (1e-9, 0.1), "richness": (0.1,)}
+def test_points_that_fail_are_left_out_and_counted(never_dense: None) -> None:
+    cold: dict[str, Any] = GIVEN | {"temperatures": (1e-9, 0.1), "richness": (0.1,)}
     found = transfer_gain(*tasks(), **cold, options=FEW)
     assert found.failures == 3 and found.chosen["temperature"] == 0.1
     with pytest.raises(ConvergenceError, match="no candidate converged"):
         transfer_gain(*tasks(), **GIVEN | {"temperatures": (1e-9,)}, options=FEW)
 
 
-def test_errors_of_the_solver_are_part_of_the_standard_errors():
+def test_errors_of_the_solver_are_part_of_the_standard_errors() -> None:
     table = tasks()
     source, target, test = table
     grid = Grid(np.array([0.1]), np.array([1.0]), np.array([1.0]), 50)
@@ -134,8 +138,8 @@ def test_errors_of_the_solver_are_part_of_the_standard_errors():
     np.testing.assert_array_equal(both.where(np.array([1])).noise, noisy.noise)
 
 
-def test_dropped_points_count_in_what_is_to_be_expected():
-    def of(errors):
+def test_dropped_points_count_in_what_is_to_be_expected() -> None:
+    def of(errors: list[float]) -> Candidates:
         E = np.asarray(errors)[:, None] + np.linspace(-0.1, 0.1, 5)
         return Candidates(None, Errors(E, E, E), None)
 
@@ -154,7 +158,7 @@ def test_dropped_points_count_in_what_is_to_be_expected():
     ("options", "error", "says"),
     [({"tolerance": 0.1}, TypeError, "LargeOptions"), (3, TypeError, "LargeOptions")],
 )
-def test_bad_options(options, error, says):
+def test_bad_options(options: dict[str, Any] | int, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         transfer_gain(*tasks(), **GIVEN, options=options)
     for bad in ({"screen": 0}, {"finalists": 0}, {"finalists": 1.5}, {"screen": -3}):

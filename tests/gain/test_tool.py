@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,24 +17,26 @@ from tlnb.theory.transfer import TransferProblem
 N0 = 20
 
 
-def teacher(seed):
+def teacher(seed: int) -> np.ndarray:
     θ = np.random.default_rng(seed).standard_normal(N0)
     return θ / np.linalg.norm(θ)
 
 
-def linear_task(n, θ, seed, noise=0.0):
+def linear_task(n: int, θ: Any, seed: int, noise: float = 0.0) -> Task:
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, N0))
     return Task(X, X @ θ + noise * rng.standard_normal(n))
 
 
 SOURCE, TARGET, TEST = (linear_task(n, teacher(0), n) for n in (80, 20, 200))
-FEW = {"couplings": (0, 1, np.inf), "widths": (20, np.inf), "width": 40}
+FEW: dict[str, Any] = {"couplings": (0, 1, np.inf), "widths": (20, np.inf), "width": 40}
 FEW |= {"temperatures": (0.01, 0.1), "richness": (0.1, 1.0)}
 
 
-def test_large_sources_give_the_same_choice_without_a_decomposition(monkeypatch):
-    few = FEW | {"richness": (1.0,), "couplings": (0, 1)}
+def test_large_sources_give_the_same_choice_without_a_decomposition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few: dict[str, Any] = FEW | {"richness": (1.0,), "couplings": (0, 1)}
     dense = transfer_gain(SOURCE, TARGET, TEST, **few)
     monkeypatch.setattr("tlnb.theory.large.problem.DENSE_UP_TO", 79)
     monkeypatch.setattr("tlnb.theory.one_task.kernel.Eigenbasis.of", _of_few)
@@ -42,12 +45,12 @@ def test_large_sources_give_the_same_choice_without_a_decomposition(monkeypatch)
     assert large.test_error == pytest.approx(dense.test_error, rel=2e-3)
 
 
-def _of_few(K, _of=Eigenbasis.of):
+def _of_few(K: np.ndarray, _of: Any = Eigenbasis.of) -> Any:
     assert len(K) < 80, "the source's kernel is not decomposed"
     return _of(K)
 
 
-def test_choices_are_those_of_leave_one_out():
+def test_choices_are_those_of_leave_one_out() -> None:
     gain = transfer_gain(SOURCE, TARGET, TEST, **FEW)
     problem = TransferProblem(SOURCE, TARGET)
     grid = {name: FEW[name] for name in ("couplings", "temperatures", "richness")}
@@ -83,20 +86,23 @@ def test_choices_are_those_of_leave_one_out():
     assert gain.regret == pytest.approx(gain.test_error / on_test.min() - 1, abs=1e-9)
 
 
-def network_errors(gain, problem):
+def network_errors(gain: Any, problem: Any) -> Any:
     point = gain.coupled
-    at = {"temperature": point["temperature"], "readout_precision": point["readout_precision"]}
+    at: dict[str, Any] = {
+        "temperature": point["temperature"],
+        "readout_precision": point["readout_precision"],
+    }
     network = problem.with_priors(**at).solve(width=40, coupling=point["coupling"])
     return network.predict(TEST.X, TEST.y).test_error
 
 
-def test_both_verdicts_come_from_the_same_candidates():
+def test_both_verdicts_come_from_the_same_candidates() -> None:
     judged, blind = (transfer_gain(SOURCE, TARGET, test, **FEW, rng=3) for test in (TEST, None))
     assert judged.left_out == (blind.verdict, blind.action, blind.reason, blind.more_examples)
     assert judged.left_out == blind.left_out and judged.reason != blind.reason
 
 
-def test_test_labels_choose_nothing():
+def test_test_labels_choose_nothing() -> None:
     wrong = Task(TEST.X, -5 * TEST.y)
     a, b = (transfer_gain(SOURCE, TARGET, test, **FEW) for test in (TEST, wrong))
     assert a.chosen == b.chosen and a.test_error < b.test_error
@@ -105,7 +111,7 @@ def test_test_labels_choose_nothing():
     assert a.opponents[names].equals(b.opponents[names])
 
 
-def test_a_shared_teacher_helps_and_training_agrees():
+def test_a_shared_teacher_helps_and_training_agrees() -> None:
     target, test = linear_task(15, teacher(0), 5), linear_task(300, teacher(0), 6)
     gain = transfer_gain(SOURCE, target, test, width=40, train=2)
     assert gain.verdict == "helps" and gain.chosen["coupling"] > 0 and gain.regret < 0.1
@@ -117,7 +123,7 @@ def test_a_shared_teacher_helps_and_training_agrees():
     assert row.readout_decay == pytest.approx(point["temperature"] * point["readout_precision"])
 
 
-def test_frozen_features_of_a_wrong_source_hurt():
+def test_frozen_features_of_a_wrong_source_hurt() -> None:
     rng = np.random.default_rng(8)
     source = Task(SOURCE.X, 6 * np.sign(rng.standard_normal(80)))
     target, test = linear_task(30, teacher(0), 5), linear_task(300, teacher(0), 6)
@@ -126,7 +132,7 @@ def test_frozen_features_of_a_wrong_source_hurt():
     assert gain.action.startswith("do not transfer")
 
 
-def test_unrelated_sources_rarely_help():
+def test_unrelated_sources_rarely_help() -> None:
     verdicts = []
     for seed in range(8):
         source = linear_task(60, teacher(100 + seed), seed)
@@ -135,24 +141,24 @@ def test_unrelated_sources_rarely_help():
     assert verdicts.count("helps") == 0
 
 
-def test_at_infinite_width_nothing_is_transferred():
+def test_at_infinite_width_nothing_is_transferred() -> None:
     # no label of the source arrives: the coupled network is a matched prior
     gain = transfer_gain(SOURCE, TARGET, TEST, **(FEW | {"width": np.inf}))
     assert gain.verdict != "helps"
     assert gain.opponents.gain[1] == pytest.approx(0, abs=1e-12)
 
 
-def test_no_coupling_is_no_gain():
+def test_no_coupling_is_no_gain() -> None:
     gain = transfer_gain(SOURCE, TARGET, **(FEW | {"couplings": [0]}))
     assert gain.verdict == "undecided" and "no coupling is among the candidates" in gain.action
     assert gain.opponents.gain[0] == 0
 
 
-def test_three_classes_need_one_decomposition_and_know_them():
+def test_three_classes_need_one_decomposition_and_know_them() -> None:
     rng = np.random.default_rng(1)
     centres = rng.standard_normal((3, N0))
 
-    def drawn(n, seed):
+    def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(seed)
         y = np.arange(n) % 3
         return centres[y] + 1.2 * rng.standard_normal((n, N0)), y
@@ -167,14 +173,14 @@ def test_three_classes_need_one_decomposition_and_know_them():
     assert single.test_error > gain.test_error
 
 
-def test_it_reproduces_by_its_seed_and_takes_couplings_in_any_order():
+def test_it_reproduces_by_its_seed_and_takes_couplings_in_any_order() -> None:
     a, b = (transfer_gain(SOURCE, TARGET, **FEW, rng=seed) for seed in (1, 1))
     assert a.opponents.equals(b.opponents) and a.reason == b.reason
     c = transfer_gain(SOURCE, TARGET, **(FEW | {"couplings": (np.inf, 1, 0, 1)}), rng=1)
     assert c.opponents.equals(a.opponents) and list(c.curve.coupling) == [0, 1, np.inf]
 
 
-def test_decay_to_zero_is_the_mode_and_to_the_start_keeps_it():
+def test_decay_to_zero_is_the_mode_and_to_the_start_keeps_it() -> None:
     found = {
         decay_to: transfer_gain(SOURCE, TARGET, TEST, **FEW, train=1, decay_to=decay_to).trained
         for decay_to in ("start", "zero")
@@ -183,7 +189,7 @@ def test_decay_to_zero_is_the_mode_and_to_the_start_keeps_it():
     assert (found["start"].squared_error != found["zero"].squared_error).all()
 
 
-def test_a_choice_among_84_takes_seconds():
+def test_a_choice_among_84_takes_seconds() -> None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((1560, 196))
     y = np.sign(X[:, 0])
@@ -192,7 +198,7 @@ def test_a_choice_among_84_takes_seconds():
     assert time.process_time() - started < 20
 
 
-def test_bad_arguments():
+def test_bad_arguments() -> None:
     for options, message in [
         ({"width": 0}, "width must be .* got 0"),
         ({"couplings": [-1]}, "couplings must be .* got -1"),

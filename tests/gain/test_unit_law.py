@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,11 +13,11 @@ from tlnb.gain.unit_law import UnitLaw
 from tlnb.gain.verdict import Judged, gain
 
 EFFORT = {"particles": 400, "warmup": 30, "draws": 16, "tolerance": 0.2}
-FEW = {"couplings": (0, 2, np.inf), "widths": (20, np.inf), "width": 30}
+FEW: dict[str, Any] = {"couplings": (0, 2, np.inf), "widths": (20, np.inf), "width": 30}
 FEW |= {"temperatures": (0.1,), "richness": (0.05,), "activation": "linear"}
 
 
-def linear_task(n, seed):
+def linear_task(n: int, seed: int) -> Task:
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, 8))
     return Task(X, X[:, 0] + 0.3 * X[:, 1])
@@ -24,7 +26,7 @@ def linear_task(n, seed):
 SOURCE, TARGET, TEST = linear_task(40, 1), linear_task(10, 2), linear_task(50, 3)
 
 
-def test_of_linear_units_both_theories_are_one():
+def test_of_linear_units_both_theories_are_one() -> None:
     # a linear unit's law is Gaussian, of which the scalar theory's number is all there is
     scalar = transfer_gain(SOURCE, TARGET, TEST, **FEW)
     law = transfer_gain(SOURCE, TARGET, TEST, **FEW, theory="unit-law", effort=EFFORT)
@@ -41,7 +43,7 @@ def test_of_linear_units_both_theories_are_one():
     assert tuple(rows.loc["frozen", ["gain", "standard_error"]]) == (0, 0)
 
 
-def test_without_a_test_set_left_out_examples_are_solved_for_too():
+def test_without_a_test_set_left_out_examples_are_solved_for_too() -> None:
     scalar = transfer_gain(SOURCE, TARGET, **FEW)
     law = transfer_gain(SOURCE, TARGET, **FEW, theory="unit-law", effort=EFFORT)
     # what is held while an example is left out differs by one over the number of examples
@@ -49,7 +51,7 @@ def test_without_a_test_set_left_out_examples_are_solved_for_too():
     assert law.test_error != scalar.test_error and law.left_out.reason == law.reason
 
 
-def test_a_candidate_is_solved_for_once_and_not_at_infinite_width():
+def test_a_candidate_is_solved_for_once_and_not_at_infinite_width() -> None:
     law = UnitLaw([SOURCE], [TARGET], [TEST], effort=EFFORT, activation="linear")
     table = transfer_gain(SOURCE, TARGET, TEST, **FEW).opponents
     row = table.loc[table.opponent == "scratch"].iloc[0]
@@ -62,7 +64,7 @@ def test_a_candidate_is_solved_for_once_and_not_at_infinite_width():
     assert law(wide) is None
 
 
-def test_monte_carlo_errors_are_part_of_a_gain():
+def test_monte_carlo_errors_are_part_of_a_gain() -> None:
     errors = np.ones((3, 4)) * np.arange(4)
     one, other = Judged(errors, True, 0.3), Judged(2 * errors, True, 0.4)
     value, error = gain(other, one)
@@ -71,6 +73,6 @@ def test_monte_carlo_errors_are_part_of_a_gain():
     assert gain(other, one, "squared_bias")[1] == pytest.approx(spread)
 
 
-def test_unknown_theories_are_refused():
+def test_unknown_theories_are_refused() -> None:
     with pytest.raises(ValueError, match=r"theory must be one of .* got 'exact'"):
         transfer_gain(SOURCE, TARGET, **FEW, theory="exact")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +12,8 @@ from tlnb.gain.candidates import COLUMNS, Candidates, Errors
 from tlnb.gain.verdict import Comparison, Judged, decide, expected_gain, gain, judge
 
 
-def candidates(left_out, test=None):
-    def errors(values):
+def candidates(left_out: Any, test: Any = None) -> Candidates:
+    def errors(values: Any) -> Errors:
         values = np.asarray(values, dtype=float)
         return Errors(values, values / 2, (values > 1).astype(float))
 
@@ -19,20 +21,20 @@ def candidates(left_out, test=None):
     return Candidates(table, errors(left_out), None if test is None else errors(test))
 
 
-def test_left_out_errors_are_those_of_the_choice():
+def test_left_out_errors_are_those_of_the_choice() -> None:
     judged = judge(candidates([[1, 1, 2], [0, 1, 1]]))
     np.testing.assert_array_equal(judged.errors[0], [0, 1, 1])
     assert not judged.on_test and judged.resampled.shape[0] == 3
 
 
-def test_the_error_of_one_candidate_counts_an_example_twice():
+def test_the_error_of_one_candidate_counts_an_example_twice() -> None:
     # as one that is judged, and as one that the others were predicted from
     values = np.random.default_rng(0).standard_normal((1, 200)) + 3
     _, error = judge(candidates(values)).mean()
     assert error / (values.std() / np.sqrt(200)) == pytest.approx(np.sqrt(2), rel=0.05)
 
 
-def test_a_choice_that_might_have_been_another_is_less_certain():
+def test_a_choice_that_might_have_been_another_is_less_certain() -> None:
     rng = np.random.default_rng(1)
     one = rng.standard_normal(40)
     sure, torn = candidates([one, one + 5]), candidates([one, rng.permutation(one) - 0.05])
@@ -43,7 +45,7 @@ def test_a_choice_that_might_have_been_another_is_less_certain():
     assert gain(opponent, judge(torn, 3))[1] > 0.1
 
 
-def test_expected_gain_averages_over_candidates_that_do_as_well():
+def test_expected_gain_averages_over_candidates_that_do_as_well() -> None:
     rng = np.random.default_rng(2)
     least, averaged = [], []
     for _ in range(300):  # two networks of equally good candidates: a gain is noise
@@ -55,7 +57,7 @@ def test_expected_gain_averages_over_candidates_that_do_as_well():
     assert expected_gain(candidates(flat + 1), candidates(flat)) == pytest.approx(1)
 
 
-def test_a_test_set_judges_the_candidate_that_training_chose():
+def test_a_test_set_judges_the_candidate_that_training_chose() -> None:
     judged = judge(candidates([[1, 1], [0, 1]], [[0.0, 0, 0], [1, 2, 3]]))
     assert judged.on_test
     np.testing.assert_array_equal(judged.errors[0], [1, 2, 3])
@@ -64,7 +66,7 @@ def test_a_test_set_judges_the_candidate_that_training_chose():
     np.testing.assert_allclose(standard_error, 1 / np.sqrt(3))
 
 
-def test_gains_are_paired_and_their_error_is_that_of_a_mean():
+def test_gains_are_paired_and_their_error_is_that_of_a_mean() -> None:
     rng = np.random.default_rng(0)
     shared = 10 * rng.standard_normal(50)
     found = []
@@ -76,7 +78,9 @@ def test_gains_are_paired_and_their_error_is_that_of_a_mean():
     np.testing.assert_allclose(errors.mean(), gains.std(), rtol=0.05)
 
 
-def against(scratch, prior=3.0, width=3.0, classes=0.1):
+def against(
+    scratch: Any, prior: float = 3.0, width: float = 3.0, classes: float = 0.1
+) -> dict[str, Comparison]:
     numbers = {"scratch": scratch, "matched prior": prior, "best width": width}
     return {name: Comparison(g, 1.0, classes, 1.0) for name, g in numbers.items()}
 
@@ -101,7 +105,7 @@ FREE, LOSES = Comparison(0.0, 1.0, 0.0, 1.0), Comparison(-2.5, 1.0, 0.0, 1.0)
         (against(-3), None, "hurts", "do not transfer"),
     ],
 )
-def test_the_verdict_follows_its_rule(gains, frozen, verdict, action):
+def test_the_verdict_follows_its_rule(gains: Any, frozen: Any, verdict: str, action: str) -> None:
     found = decide(10.0, 0.1, gains, frozen, n=100, on_test=False)
     assert found.verdict == verdict
     assert pd.Series([found.action]).str.contains(action).all(), found.action
@@ -109,7 +113,7 @@ def test_the_verdict_follows_its_rule(gains, frozen, verdict, action):
     assert (found.more_examples is None) == ("would decide" not in found.action)
 
 
-def test_frozen_features_no_coupling_and_a_test_set_in_words():
+def test_frozen_features_no_coupling_and_a_test_set_in_words() -> None:
     assert decide(np.inf, np.inf, against(3), FREE, n=9, on_test=True).action.startswith("freeze")
     none = decide(0.0, 0.0, against(0), None, n=9, on_test=True)
     assert none.verdict == "undecided" and "no coupling is among the candidates" in none.action

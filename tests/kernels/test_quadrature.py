@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,11 @@ from tlnb.errors import QuadratureWarning
 from tlnb.kernels import Activation, get_activation
 
 
-def relu(z):
+def relu(z: np.ndarray) -> np.ndarray:
     return np.maximum(z, 0.0)
 
 
-def hard_tanh(z):
+def hard_tanh(z: np.ndarray) -> np.ndarray:
     return np.clip(z, -1.0, 1.0)
 
 
@@ -28,7 +30,9 @@ RELU = Activation("relu by quadrature", relu, kinks=(0,))
 HARD_TANH = Activation("hard tanh", hard_tanh, kinks=(-1, 1))
 
 
-def degenerate_covariances(variance, n_features=20):
+def degenerate_covariances(
+    variance: float, n_features: int = 20
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Independent, duplicated, nearly collinear, collinear and vanishing inputs."""
     X = np.random.default_rng(0).standard_normal((30, n_features))
     X[1], X[3], X[4] = X[0], -2 * X[2], 0
@@ -38,7 +42,7 @@ def degenerate_covariances(variance, n_features=20):
     return c.diagonal(), c, c.diagonal()
 
 
-def trapezoidal_rule(function, s, t, u):
+def trapezoidal_rule(function: Callable, s: Any, t: Any, u: np.ndarray) -> np.ndarray:
     """Spectrally accurate for functions analytic in a strip, unlike the panels under test."""
     x, h = np.linspace(-10, 10, 801, retstep=True)
     weight = h * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
@@ -49,7 +53,7 @@ def trapezoidal_rule(function, s, t, u):
 @pytest.mark.parametrize(
     "function", [np.tanh, lambda z: z * ndtr(z), lambda z: z * expit(z), np.sin, np.square, np.exp]
 )
-def test_smooth_activations_agree_with_the_trapezoidal_rule(function):
+def test_smooth_activations_agree_with_the_trapezoidal_rule(function: Callable) -> None:
     activation = get_activation(function)
     s, t = np.array([1.0, 0.3, 1e-3, 0.0]), np.array([1.0, 0.6])
     for u in (-1.0, -0.9, 0.0, 0.5, 0.999, 1.0):
@@ -59,10 +63,10 @@ def test_smooth_activations_agree_with_the_trapezoidal_rule(function):
 
 
 @pytest.mark.parametrize("name", ["tanh", "gelu"])
-def test_named_activations_agree_with_adaptive_quadrature(name):
+def test_named_activations_agree_with_adaptive_quadrature(name: str) -> None:
     activation, s, t, u = get_activation(name), 1.0, 0.7, 0.8
 
-    def integrand(y, x):
+    def integrand(y: float, x: float) -> float:
         z, w = np.sqrt(s) * x, np.sqrt(t) * (u * x + np.sqrt(1 - u * u) * y)
         return activation(z) * activation(w) * np.exp(-0.5 * (x * x + y * y)) / (2 * np.pi)
 
@@ -73,7 +77,9 @@ def test_named_activations_agree_with_adaptive_quadrature(name):
 
 @pytest.mark.parametrize("variance", [1e-6, 1.0, 100.0, 1e4, 1e8, 1e100])
 @pytest.mark.parametrize(("activation", "name"), [(ERF, "erf"), (RELU, "relu")])
-def test_quadrature_agrees_with_the_closed_forms(activation, name, variance):
+def test_quadrature_agrees_with_the_closed_forms(
+    activation: str, name: str, variance: float
+) -> None:
     covariances = degenerate_covariances(variance)
     expected = get_activation(name).dual(*covariances)
     scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
@@ -83,9 +89,9 @@ def test_quadrature_agrees_with_the_closed_forms(activation, name, variance):
 
 
 @pytest.mark.parametrize(("s", "t"), [(1.0, 1.0), (0.2, 3.0), (100.0, 64.0)])
-def test_kinks_away_from_zero_are_integrated_piecewise(s, t):
+def test_kinks_away_from_zero_are_integrated_piecewise(s: float, t: float) -> None:
     # E[hard_tanh(m + v y)] in closed form, the outer integral adaptively between its kinks
-    def conditional_mean(m, v):
+    def conditional_mean(m: Any, v: float) -> float:
         above, below = (1 - m) / v, (-1 - m) / v
         density = np.exp(-0.5 * np.array([above, below]) ** 2) / np.sqrt(2 * np.pi)
         inside = ndtr(above) - ndtr(below)
@@ -94,7 +100,7 @@ def test_kinks_away_from_zero_are_integrated_piecewise(s, t):
     for u in (-0.5, 0.2, 0.9, 0.9999):
         v = np.sqrt(t * (1 - u * u))
 
-        def integrand(x, u=u, v=v):
+        def integrand(x: float, u: float = u, v: float = v) -> float:
             mean = conditional_mean(np.sqrt(t) * u * x, v)
             return hard_tanh(np.sqrt(s) * x) * mean * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
 
@@ -108,7 +114,7 @@ def test_kinks_away_from_zero_are_integrated_piecewise(s, t):
         assert_allclose(kernel, expected, atol=1e-10)
 
 
-def test_absolute_value_has_the_even_part_of_the_arc_cosine_kernel():
+def test_absolute_value_has_the_even_part_of_the_arc_cosine_kernel() -> None:
     c_xx, c_xy, c_yy = degenerate_covariances(1.0)
     u = np.divide(c_xy, np.sqrt(np.outer(c_xx, c_yy)), where=c_xy != 0, out=np.zeros_like(c_xy))
     u = np.clip(u, -1, 1)
@@ -117,7 +123,7 @@ def test_absolute_value_has_the_even_part_of_the_arc_cosine_kernel():
     assert_allclose(kernel, expected, atol=1e-10)
 
 
-def test_kernel_of_a_constant_and_of_zero():
+def test_kernel_of_a_constant_and_of_zero() -> None:
     covariances = degenerate_covariances(1.0)
     assert_allclose(get_activation(lambda z: 0 * z + 2).dual(*covariances), 4, rtol=1e-12)
     assert np.all(get_activation(np.zeros_like).dual(*covariances) == 0)
@@ -125,7 +131,7 @@ def test_kernel_of_a_constant_and_of_zero():
 
 
 @pytest.mark.parametrize("variance", [0.5, 1.0, 50.0])
-def test_hermite_coefficients_of_erf_and_relu(variance):
+def test_hermite_coefficients_of_erf_and_relu(variance: float) -> None:
     k = np.arange(31)
     # the arcsine series of the erf kernel, and half its order's Gaussian moments for relu
     m = k // 2
@@ -145,7 +151,7 @@ def test_hermite_coefficients_of_erf_and_relu(variance):
     assert_allclose(actual, expected, atol=1e-13 * np.sqrt(variance))
 
 
-def test_hermite_coefficients_against_symbolic_integration():
+def test_hermite_coefficients_against_symbolic_integration() -> None:
     import sympy
 
     x = sympy.symbols("x", real=True)
@@ -160,7 +166,7 @@ def test_hermite_coefficients_against_symbolic_integration():
 
 
 @pytest.mark.parametrize("name", ["linear", "erf", "relu", "tanh", "gelu"])
-def test_series_of_the_coefficients_is_the_kernel(name):
+def test_series_of_the_coefficients_is_the_kernel(name: str) -> None:
     activation, variance, u = get_activation(name), np.array([0.4, 1.0]), 0.6
     a = activation.hermite_coefficients(variance, 80)
     series = np.sum(a[0] * a[1] * u ** np.arange(81))
@@ -168,14 +174,14 @@ def test_series_of_the_coefficients_is_the_kernel(name):
     assert_allclose(series, kernel, atol=1e-12)
 
 
-def test_coefficients_of_high_degree_obey_parseval():
+def test_coefficients_of_high_degree_obey_parseval() -> None:
     a = get_activation("tanh").hermite_coefficients([4.0, 0.5], 1000)
     squares = get_activation("tanh").dual_diagonal([4.0, 0.5], [4.0, 0.5], [4.0, 0.5])
     assert_allclose(np.sum(a**2, axis=-1), squares, atol=1e-12)
 
 
 @pytest.mark.parametrize("variance", [0.0, 0.3, 7.0])
-def test_means(variance):
+def test_means(variance: float) -> None:
     variances = np.full((2, 1), variance)
     for name in ("linear", "erf", "tanh"):
         assert_allclose(get_activation(name).mean(variances), 0, atol=1e-15)
@@ -191,7 +197,7 @@ def test_means(variance):
     "function",
     [hard_tanh, lambda z: relu(z - 0.37), lambda z: 1.0 * (z > 0.1), lambda z: np.sin(60 * z)],
 )
-def test_undeclared_kinks_and_rough_functions_warn(function):
+def test_undeclared_kinks_and_rough_functions_warn(function: Callable) -> None:
     covariances = degenerate_covariances(1.0)
     message = r"estimated relative error of \d\.\de-\d+: the activation has kinks"
     with pytest.warns(QuadratureWarning, match=message) as seen:
@@ -203,7 +209,7 @@ def test_undeclared_kinks_and_rough_functions_warn(function):
     assert seen[0].filename == __file__
 
 
-def test_the_estimate_covers_the_error_of_an_undeclared_kink():
+def test_the_estimate_covers_the_error_of_an_undeclared_kink() -> None:
     covariances = degenerate_covariances(1.0)
     expected = HARD_TANH.dual(*covariances)
     with pytest.warns(QuadratureWarning) as seen:
@@ -214,7 +220,7 @@ def test_the_estimate_covers_the_error_of_an_undeclared_kink():
     assert 1e-6 < error < 2 * estimate
 
 
-def test_functions_that_grow_too_fast_are_not_integrated_silently():
+def test_functions_that_grow_too_fast_are_not_integrated_silently() -> None:
     with pytest.warns(QuadratureWarning):
         get_activation(lambda z: np.exp(z * z / 3.9)).mean(1.0)
     with pytest.raises(ValueError, match="must be finite where it is integrated"):
@@ -222,7 +228,7 @@ def test_functions_that_grow_too_fast_are_not_integrated_silently():
             get_activation(lambda z: np.exp(z * z)).mean(100.0)
 
 
-def test_smooth_and_declared_functions_do_not_warn():
+def test_smooth_and_declared_functions_do_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for variance in (0.1, 1.0, 100.0):

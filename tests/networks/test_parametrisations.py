@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -18,10 +20,10 @@ from tlnb.networks.parametrisations import (
 from tlnb.networks.transfer import train_mode
 
 N0, N1, P = 6, 5, 20
-SIZES = {"width": N1, "n_features": N0, "n_examples": P}
+SIZES: dict[str, Any] = {"width": N1, "n_features": N0, "n_examples": P}
 
 
-def loss_of(name, y, f):
+def loss_of(name: str, y: np.ndarray, f: Any) -> float:
     squares = ((y - f) ** 2).sum()
     return {
         "half-sum": squares / 2,
@@ -31,7 +33,7 @@ def loss_of(name, y, f):
     }[name]
 
 
-def written(name, X, u, a):
+def written(name: str, X: np.ndarray, u: np.ndarray, a: np.ndarray) -> np.ndarray:
     """Networks as their authors write them."""
     if name == "standard":  # nn.Linear, σ, nn.Linear
         return erf(X @ u.T) @ a
@@ -42,7 +44,7 @@ def written(name, X, u, a):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", PARAMETRISATIONS)
-def test_objectives_are_proportional(name, loss):
+def test_objectives_are_proportional(name: str, loss: str) -> None:
     """At any weights: theirs = 2C times the theory's at the point that it means."""
     task, _, _ = linear_teachers(0, P, 5, n_features=N0)
     rng = np.random.default_rng(1)
@@ -64,7 +66,7 @@ def test_objectives_are_proportional(name, loss):
 
 
 @pytest.mark.parametrize("name", PARAMETRISATIONS)
-def test_training_as_they_write_it_ends_at_the_mode(name):
+def test_training_as_they_write_it_ends_at_the_mode(name: str) -> None:
     """A general optimiser on their objective, started where the mode is, stays in function."""
     task, _, test = linear_teachers(0, P, 5, n_features=N0)
     ω, way = 0.05, PARAMETRISATIONS[name]
@@ -73,7 +75,7 @@ def test_training_as_they_write_it_ends_at_the_mode(name):
     at["readout_precision"] = point.readout_precision
     mode = train_mode(task, width=N1, tolerance=1e-8, **at).network
 
-    def theirs(x):
+    def theirs(x: np.ndarray) -> float:
         u, a = x[:-N1].reshape(N1, N0), x[-N1:]
         return loss_of("mean", task.y, written(name, task.X, u, a)) + ω / 2 * (x**2).sum()
 
@@ -86,8 +88,8 @@ def test_training_as_they_write_it_ends_at_the_mode(name):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", PARAMETRISATIONS)
-def test_there_and_back(name, loss):
-    given = {"parametrisation": name, "loss": loss, **SIZES}
+def test_there_and_back(name: str, loss: str) -> None:
+    given: dict[str, Any] = {"parametrisation": name, "loss": loss, **SIZES}
     decays = weight_decays(0.01, 1.3, 40.0, **given)
     point = theory_point((decays.hidden, decays.readout), temperature=0.01, **given)
     np.testing.assert_allclose(point, [0.01, 1.3, 40.0, 40.0 / N1], rtol=1e-12)
@@ -95,13 +97,13 @@ def test_there_and_back(name, loss):
     np.testing.assert_allclose(at_one[:3], [0.013, 1.0, 40.0 / 1.3], rtol=1e-12)
 
 
-def test_richness_that_each_way_of_writing_means():
+def test_richness_that_each_way_of_writing_means() -> None:
     found = decay_table(0.3, **SIZES)
     expected = {"ntk": 1 / N1, "standard": N0 / N1**2, "mean-field": 1.0}
     for name, richness in expected.items():
         assert found.richness[name] == pytest.approx(richness, rel=1e-12)
     for width in (10, 1000):  # mean-field networks are as rich at any width
-        sizes = SIZES | {"width": width}
+        sizes: dict[str, Any] = SIZES | {"width": width}
         assert decay_table(0.3, **sizes).richness["mean-field"] == pytest.approx(1)
 
 
@@ -119,7 +121,7 @@ def test_richness_that_each_way_of_writing_means():
         ({"temperature": -1.0}, "temperature must be a number > 0"),
     ],
 )
-def test_bad_arguments_are_named(change, match):
-    given = {"weight_decay": 0.1, **SIZES} | change
+def test_bad_arguments_are_named(change: dict[str, Any], match: str) -> None:
+    given: dict[str, Any] = {"weight_decay": 0.1, **SIZES} | change
     with pytest.raises(ValueError, match=match):
         theory_point(given.pop("weight_decay"), **given)

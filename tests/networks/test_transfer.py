@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import erf
@@ -12,7 +14,7 @@ from tlnb.networks import TwoLayerNetwork, train_mode, train_readout, train_tran
 from tlnb.networks.training import train_two_layer
 from tlnb.networks.transfer import ModeObjective, error_table
 
-AT = {"temperature": 0.05, "weight_precision": 1.3, "readout_precision": 2.0}
+AT: dict[str, Any] = {"temperature": 0.05, "weight_precision": 1.3, "readout_precision": 2.0}
 FORMULAS = {
     "linear": lambda z: z,
     "erf": erf,
@@ -22,15 +24,22 @@ FORMULAS = {
 
 
 @pytest.fixture(scope="module")
-def related():
+def related() -> tuple[Task, Task, Task]:
     return linear_teachers(0, 60, 12, n_features=8, n_test=200)
 
 
-def flat(network):
+def flat(network: TwoLayerNetwork) -> np.ndarray:
     return np.append(network.first_layer, network.readout)
 
 
-def energy(task, x, width, sigma, source=0.0, coupling=0.0):
+def energy(
+    task: Task,
+    x: np.ndarray,
+    width: float,
+    sigma: Activation,
+    source: Task = 0.0,
+    coupling: float = 0.0,
+) -> float:
     """The first formula of the module, sum by sum, over all weights."""
     W, v = x[:-width].reshape(width, -1), x[-width:]
     total = 0.5 * AT["temperature"] * AT["readout_precision"] * (v**2).sum()
@@ -42,7 +51,7 @@ def energy(task, x, width, sigma, source=0.0, coupling=0.0):
     return total
 
 
-def worst_slope(task, network, sigma, **given):
+def worst_slope(task: Task, network: TwoLayerNetwork, sigma: Activation, **given: Any) -> float:
     """The largest derivative of the energy in any weight, by complex steps."""
     x, K = flat(network), network.width
     slopes = [energy(task, x + 1e-30j * e, K, sigma, **given).imag for e in np.eye(len(x))]
@@ -51,7 +60,7 @@ def worst_slope(task, network, sigma, **given):
 
 @pytest.mark.parametrize("P,width", [(9, 4), (4, 9), (5, 5)])
 @pytest.mark.parametrize("name", FORMULAS)
-def test_the_gradient_with_the_readout_put_in(name, P, width):
+def test_the_gradient_with_the_readout_put_in(name: str, P: int, width: int) -> None:
     rng = np.random.default_rng(0)
     task = Task(rng.standard_normal((P, 3)), rng.standard_normal(P))
     network = TwoLayerNetwork(rng.standard_normal((width, 3)), activation=name)
@@ -74,12 +83,14 @@ def test_the_gradient_with_the_readout_put_in(name, P, width):
 
 @pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("coupling", [0.0, 0.7])
-def test_all_weights_are_stationary(related, name, coupling):
+def test_all_weights_are_stationary(
+    related: tuple[Task, Task, Task], name: str, coupling: float
+) -> None:
     source, target, _ = related
-    given = {"activation": name, "tolerance": 1e-7, **AT}
+    given: dict[str, Any] = {"activation": name, "tolerance": 1e-7, **AT}
     taught = train_mode(source, width=6, **given)
     found = train_mode(target, source=taught.network, coupling=coupling, **given)
-    pull = {"source": taught.network.first_layer, "coupling": coupling}
+    pull: dict[str, Any] = {"source": taught.network.first_layer, "coupling": coupling}
     if name != "relu":  # which stops at a kink
         assert found.converged
         assert worst_slope(target, found.network, FORMULAS[name], **pull) < 1e-5
@@ -87,10 +98,10 @@ def test_all_weights_are_stationary(related, name, coupling):
     assert found.objective == pytest.approx(whole, rel=1e-9)
 
 
-def test_variable_projection_ends_where_descent_in_all_weights_does():
+def test_variable_projection_ends_where_descent_in_all_weights_does() -> None:
     """Equal decays: the objective of `train_two_layer`, from the same hidden weights."""
     task, _, _ = linear_teachers(0, 40, 5, n_features=6)
-    at = {"temperature": 0.1, "weight_precision": 2.0, "readout_precision": 2.0}
+    at: dict[str, Any] = {"temperature": 0.1, "weight_precision": 2.0, "readout_precision": 2.0}
     found = train_mode(task, width=5, tolerance=1e-7, **at)
     again = train_two_layer(
         task, initial=found.network, loss="square", regularization=0.2, epochs=500
@@ -106,10 +117,10 @@ def test_variable_projection_ends_where_descent_in_all_weights_does():
     assert other.objective == pytest.approx(found.objective, rel=1e-7)
 
 
-def test_limits_of_the_coupling(related):
+def test_limits_of_the_coupling(related: tuple[Task, Task, Task]) -> None:
     source, target, test = related
     taught = train_mode(source, width=10, **AT).network
-    around = {"source": taught, "tolerance": 1e-7, **AT}
+    around: dict[str, Any] = {"source": taught, "tolerance": 1e-7, **AT}
     frozen = train_mode(target, coupling=np.inf, **around)
     np.testing.assert_array_equal(frozen.network.first_layer, taught.first_layer)
     ridge = train_readout(taught, target, regularization=0.1, loss="square")
@@ -131,19 +142,21 @@ def test_limits_of_the_coupling(related):
     assert (np.diff(away) < 0).all()
 
 
-def test_the_scheme_that_keeps_variances_decays_as_its_prior_says(related):
+def test_the_scheme_that_keeps_variances_decays_as_its_prior_says(
+    related: tuple[Task, Task, Task],
+) -> None:
     source, target, _ = related
     taught = train_mode(source, width=6, **AT).network
-    given = AT | {"coupling_scheme": "variance-preserving"}
+    given: dict[str, Any] = AT | {"coupling_scheme": "variance-preserving"}
     found = train_mode(target, source=taught, coupling=2.0, tolerance=1e-7, **given)
     λ0 = 1.3
     total = (λ0 + np.sqrt(λ0**2 + 16.0)) / 2  # λ0t + γ
-    same = AT | {"weight_precision": total - 2.0}
+    same: dict[str, Any] = AT | {"weight_precision": total - 2.0}
     other = train_mode(target, source=taught, coupling=2.0, tolerance=1e-7, **same)
     np.testing.assert_allclose(flat(found.network), flat(other.network), atol=1e-5)
 
 
-def test_more_decay_means_smaller_weights_and_a_worse_fit():
+def test_more_decay_means_smaller_weights_and_a_worse_fit() -> None:
     task, _, _ = linear_teachers(0, 40, 5, n_features=6)
     fits, norms = [], []
     for decay in (0.1, 1.0, 10.0):
@@ -153,7 +166,7 @@ def test_more_decay_means_smaller_weights_and_a_worse_fit():
     assert (np.diff(fits) > 0).all() and (np.diff(norms) < 0).all()
 
 
-def test_only_products_with_the_temperature_matter(related):
+def test_only_products_with_the_temperature_matter(related: tuple[Task, Task, Task]) -> None:
     """The mode knows Tλ0, Tλ1 and Tγ, as training knows its weight decays."""
     source, target, test = related
     taught = train_mode(source, width=6, **AT).network
@@ -163,9 +176,9 @@ def test_only_products_with_the_temperature_matter(related):
     np.testing.assert_allclose(same.network(test.X), hot.network(test.X), atol=1e-6)
 
 
-def test_a_source_of_the_same_task_helps():
+def test_a_source_of_the_same_task_helps() -> None:
     source, target, test = linear_teachers(1, 300, 12, n_features=20, n_test=500)
-    at = {"temperature": 0.01, "readout_precision": 20.0}
+    at: dict[str, Any] = {"temperature": 0.01, "readout_precision": 20.0}
     trained = train_transfer(source, target, width=20, coupling=10.0, starts=3, rng=1, **at)
     assert list(trained) == ["source", "scratch", "frozen", "fine-tuned"]
     assert all(mode.converged for modes in trained.values() for mode in modes)
@@ -181,16 +194,16 @@ def test_a_source_of_the_same_task_helps():
         np.testing.assert_array_equal(flat(one.network), flat(other.network))
 
 
-def test_richness_is_a_readout_precision_for_each_unit(related):
+def test_richness_is_a_readout_precision_for_each_unit(related: tuple[Task, Task, Task]) -> None:
     source, target, _ = related
-    at = {"width": 6, "coupling": 1.0, "starts": 1, "temperature": 0.05}
+    at: dict[str, Any] = {"width": 6, "coupling": 1.0, "starts": 1, "temperature": 0.05}
     rich = train_transfer(source, target, richness=0.5, source_richness=1.0, **at)
     same = train_transfer(source, target, readout_precision=3.0, source_readout_precision=6.0, **at)
     for way, (mode,) in rich.items():
         np.testing.assert_array_equal(flat(mode.network), flat(same[way][0].network))
 
 
-def test_restarts_take_the_best():
+def test_restarts_take_the_best() -> None:
     task, _, _ = linear_teachers(0, 30, 5, n_features=6)
     alone = [train_mode(task, width=3, rng=seed, **AT).objective for seed in range(3)]
     several = [train_mode(task, width=3, rng=seed, restarts=5, **AT).objective for seed in range(3)]
@@ -221,23 +234,30 @@ NETWORK = TwoLayerNetwork.random(2, 3, rng=0)
         ({"temprature": 0.1}, TypeError, "temprature"),
     ],
 )
-def test_bad_arguments_are_named(change, error, match):
+def test_bad_arguments_are_named(
+    change: dict[str, Any], error: type[Exception], match: str
+) -> None:
     with pytest.raises(error, match=match):
         train_mode(**{"task": TASK, "width": 2} | change)
 
 
-def test_features_that_are_not_finite_are_reported():
+def test_features_that_are_not_finite_are_reported() -> None:
     blown = Activation("blown", lambda z: np.exp(z**2), lambda z: 2 * z * np.exp(z**2))
     with pytest.raises(ConvergenceError, match="training diverged: features are not finite"):
         train_mode(Task(100 * TASK.X, TASK.y), width=2, activation=blown)
 
 
-def test_pairs_are_checked():
+def test_pairs_are_checked() -> None:
     for change, error, match in (
         ({"starts": 0}, ValueError, "starts must be an integer >= 1"),
         ({"target": Task(np.ones((2, 4)), [1, 2])}, ValueError, "target.X must have N0 = 3"),
         ({"source": None}, TypeError, "source must be a tlnb.Task"),
     ):
-        given = {"source": TASK, "target": TASK, "width": 2, "coupling": 1.0} | change
+        given: dict[str, Any] = {
+            "source": TASK,
+            "target": TASK,
+            "width": 2,
+            "coupling": 1.0,
+        } | change
         with pytest.raises(error, match=match):
             train_transfer(given.pop("source"), given.pop("target"), **given)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -25,23 +27,27 @@ LOSS = {
 }
 
 
-def teacher_task(n, n_features=6, seed=0, teacher_seed=0):
+def teacher_task(n: int, n_features: int = 6, seed: int = 0, teacher_seed: int = 0) -> Task:
     teacher = np.random.default_rng(teacher_seed).standard_normal(n_features)
     X = np.random.default_rng([seed, 1]).standard_normal((n, n_features))
     return Task(X, np.sign(X @ teacher))
 
 
-def small(activation="erf", seed=1, width=4, n=9):
+def small(
+    activation: str = "erf", seed: int = 1, width: float = 4, n: int = 9
+) -> tuple[Task, TwoLayerNetwork]:
     task = teacher_task(n, 3, seed)
     network = TwoLayerNetwork.random(width, 3, activation=activation, rng=seed)
     return task, network.centred(task.X[:5])
 
 
-def flat(network):
+def flat(network: TwoLayerNetwork) -> np.ndarray:
     return np.append(network.first_layer, network.readout)
 
 
-def written_out(task, network, loss, penalty, x, sigma):
+def written_out(
+    task: Task, network: TwoLayerNetwork, loss: str, penalty: Any, x: np.ndarray, sigma: Activation
+) -> np.ndarray:
     """The objective, sum by sum; analytic in the parameters."""
     K, N0 = network.first_layer.shape
     W, a = x[: K * N0].reshape(K, N0), x[K * N0 :]
@@ -53,7 +59,7 @@ def written_out(task, network, loss, penalty, x, sigma):
 
 @pytest.mark.parametrize("loss", ["logistic", "square"])
 @pytest.mark.parametrize("name", COMPLEX)
-def test_objective_and_gradient(name, loss):
+def test_objective_and_gradient(name: str, loss: str) -> None:
     task, network = small(name)
     objective, x = Objective(network, task, loss, 0.7), flat(network)
     value, gradient = objective(x)
@@ -67,7 +73,7 @@ def test_objective_and_gradient(name, loss):
         assert gradient[i] == pytest.approx(difference, rel=1e-5, abs=1e-6)
 
 
-def test_batches_of_a_partition_have_the_mean_gradient_of_the_whole():
+def test_batches_of_a_partition_have_the_mean_gradient_of_the_whole() -> None:
     task, network = small(n=12)
     objective, x = Objective(network, task, "logistic", 0.3), flat(network)
     parts = [objective(x, np.arange(i, i + 4)) for i in (0, 4, 8)]
@@ -76,7 +82,7 @@ def test_batches_of_a_partition_have_the_mean_gradient_of_the_whole():
     np.testing.assert_allclose(np.mean([p[1] for p in parts], axis=0), gradient, rtol=1e-11)
 
 
-def test_network_computes_its_formula():
+def test_network_computes_its_formula() -> None:
     task, network = small()
     f = [sum(network.readout * (erf(network.first_layer @ x / 3**0.5) - network.feature_mean)) / 2
          for x in task.X]  # fmt: skip
@@ -90,7 +96,7 @@ def test_network_computes_its_formula():
         assert network.loss(task, loss) == pytest.approx(expected, rel=1e-12)
 
 
-def test_centred_features_have_mean_zero():
+def test_centred_features_have_mean_zero() -> None:
     X = np.random.default_rng(0).standard_normal((50, 3))
     network = TwoLayerNetwork.random(4, 3, activation="relu", rng=0)
     assert abs(network.features(X).mean(0)).min() > 0.1
@@ -99,12 +105,12 @@ def test_centred_features_have_mean_zero():
 
 @pytest.mark.parametrize("loss", LOSS)
 @pytest.mark.parametrize("penalty", [1e-2, 0.3, 10.0])
-def test_readout_minimises_its_objective(loss, penalty):
+def test_readout_minimises_its_objective(loss: str, penalty: float) -> None:
     task, network = teacher_task(60), TwoLayerNetwork.random(10, 6, rng=2)
     fitted = train_readout(network, task, regularization=penalty, loss=loss)
     U = network.features(task.X) / np.sqrt(10)
 
-    def objective(a):
+    def objective(a: np.ndarray) -> float:
         return LOSS[loss](task.y, U @ a).sum() + 0.5 * penalty * a @ a
 
     best = objective(fitted.readout)
@@ -118,7 +124,7 @@ def test_readout_minimises_its_objective(loss, penalty):
 
 
 @pytest.mark.parametrize("loss", ["logistic", "square"])
-def test_training_from_frozen_features_is_scikit_learns(loss):
+def test_training_from_frozen_features_is_scikit_learns(loss: str) -> None:
     """With one hidden unit for each input, held in place, only the readout would move."""
     task, network = teacher_task(40), TwoLayerNetwork.random(8, 6, rng=2)
     U = network.features(task.X) / np.sqrt(8)
@@ -134,9 +140,9 @@ def test_training_from_frozen_features_is_scikit_learns(loss):
 
 @pytest.mark.parametrize("loss", ["logistic", "square"])
 @pytest.mark.parametrize("name", ["linear", "erf", "tanh"])
-def test_lbfgs_reaches_a_stationary_point_and_stays(name, loss):
+def test_lbfgs_reaches_a_stationary_point_and_stays(name: str, loss: str) -> None:
     task = teacher_task(40)
-    options = dict(loss=loss, regularization=0.1, activation=name, epochs=3000)
+    options: dict[str, Any] = dict(loss=loss, regularization=0.1, activation=name, epochs=3000)
     trained = train_two_layer(task, width=5, rng=3, **options)
     network, x = trained.network, flat(trained.network)
     assert trained.converged and trained.gradient <= 1e-5
@@ -154,10 +160,10 @@ def test_lbfgs_reaches_a_stationary_point_and_stays(name, loss):
     np.testing.assert_allclose(moved.network(task.X), network(task.X), atol=1e-2)
 
 
-def test_adam_and_lbfgs_agree_where_there_is_one_minimum_of_the_function():
+def test_adam_and_lbfgs_agree_where_there_is_one_minimum_of_the_function() -> None:
     """Linear networks of enough width have no other minima of the objective, only symmetries."""
     task = teacher_task(40)
-    options = dict(width=8, activation="linear", regularization=1.0, rng=1)
+    options: dict[str, Any] = dict(width=8, activation="linear", regularization=1.0, rng=1)
     exact = train_two_layer(task, epochs=3000, **options)
     found = train_two_layer(task, optimizer="adam", learning_rate=0.01, batch_size=40,
                             epochs=1500, **options)  # fmt: skip
@@ -166,7 +172,7 @@ def test_adam_and_lbfgs_agree_where_there_is_one_minimum_of_the_function():
     np.testing.assert_allclose(found.network(task.X), exact.network(task.X), atol=1e-3)
     # the minimum over both layers is one over their product: nuclear norm, sqrt(6 · 8) λ ‖β‖
 
-    def convex(beta):
+    def convex(beta: float) -> float:
         penalty = np.sqrt(6 * 8) * np.linalg.norm(beta)
         return np.log1p(np.exp(-task.y * (task.X @ beta))).sum() + penalty
 
@@ -175,9 +181,9 @@ def test_adam_and_lbfgs_agree_where_there_is_one_minimum_of_the_function():
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_early_stopping_keeps_the_best_network(optimizer):
+def test_early_stopping_keeps_the_best_network(optimizer: str) -> None:
     task, held_out = teacher_task(20, 10), teacher_task(300, 10, seed=1)
-    options = dict(width=15, regularization=1e-4, optimizer=optimizer, rng=0)
+    options: dict[str, Any] = dict(width=15, regularization=1e-4, optimizer=optimizer, rng=0)
     options |= dict(learning_rate=0.03, batch_size=5, epochs=200)
     stopped = train_two_layer(task, validation=held_out, patience=10, **options)
     history = stopped.validation_history
@@ -194,9 +200,9 @@ def test_early_stopping_keeps_the_best_network(optimizer):
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 @pytest.mark.parametrize("validated", [False, True])
-def test_seeds_and_restarts(optimizer, validated):
+def test_seeds_and_restarts(optimizer: str, validated: bool) -> None:
     task, held_out = teacher_task(30), teacher_task(100, seed=1) if validated else None
-    options = dict(width=3, regularization=0.01, optimizer=optimizer, epochs=30)
+    options: dict[str, Any] = dict(width=3, regularization=0.01, optimizer=optimizer, epochs=30)
     options |= dict(validation=held_out)
     scores = []
     for seed in range(4):
@@ -210,7 +216,7 @@ def test_seeds_and_restarts(optimizer, validated):
     assert any(several < one for several, one in scores)
 
 
-def test_progress_is_shown_when_asked(capsys):
+def test_progress_is_shown_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     task = teacher_task(10)
     train_two_layer(task, width=2, epochs=3)
     assert capsys.readouterr().err == ""
@@ -219,7 +225,7 @@ def test_progress_is_shown_when_asked(capsys):
 
 
 @pytest.fixture(scope="module")
-def transfer():
+def transfer() -> tuple[TwoLayerNetwork, Task, Task, Task]:
     source, target = teacher_task(600, 20), teacher_task(25, 20, seed=1)
     validation, test = teacher_task(400, 20, seed=2), teacher_task(2000, 20, seed=3)
     trained = train_two_layer(source, width=20, validation=validation, regularization=1.0)
@@ -227,9 +233,11 @@ def transfer():
 
 
 @pytest.mark.parametrize("training", [{}, {"optimizer": "adam", "epochs": 20}])
-def test_protocols_are_tuned_and_keep_what_they_freeze(transfer, training):
+def test_protocols_are_tuned_and_keep_what_they_freeze(
+    transfer: tuple[TwoLayerNetwork, Task, Task, Task], training: dict[str, Any]
+) -> None:
     source, target, validation, test = transfer
-    options = dict(readout_regularizations=[0.01, 0.1, 1, 10], rng=4, **training)
+    options: dict[str, Any] = dict(readout_regularizations=[0.01, 0.1, 1, 10], rng=4, **training)
     found = compare_protocols(source, target, validation, **options)
     assert list(found) == ["TF", "RF", "2L", "fTF"]
     for name, protocol in found.items():
@@ -250,18 +258,20 @@ def test_protocols_are_tuned_and_keep_what_they_freeze(transfer, training):
         np.testing.assert_array_equal(flat(protocol.network), flat(found[name].network))
 
 
-def test_protocols_can_be_centred(transfer):
+def test_protocols_can_be_centred(transfer: tuple[TwoLayerNetwork, Task, Task, Task]) -> None:
     source, target, validation, test = transfer
     relu = TwoLayerNetwork(source.first_layer, activation="relu")
-    options = dict(protocols=["TF", "RF"], readout_regularizations=[1.0], loss="square")
+    options: dict[str, Any] = dict(
+        protocols=["TF", "RF"], readout_regularizations=[1.0], loss="square"
+    )
     found = compare_protocols(relu, target, validation, centre_on=test.X, **options)
     for protocol in found.values():
         np.testing.assert_allclose(protocol.network.features(test.X).mean(0), 0, atol=1e-12)
 
 
-def test_diverged_training_is_reported():
+def test_diverged_training_is_reported() -> None:
     task, regression = teacher_task(30), Task(teacher_task(30).X, np.arange(30.0))
-    options = dict(width=5, optimizer="adam", learning_rate=1e200)
+    options: dict[str, Any] = dict(width=5, optimizer="adam", learning_rate=1e200)
     with pytest.raises(ConvergenceError, match=r"objective nan|objective inf"):
         train_two_layer(regression, loss="square", **options)
     with pytest.raises(ConvergenceError, match="lower learning_rate"):
@@ -310,7 +320,7 @@ NETWORK_20 = TwoLayerNetwork.random(25, 20, rng=0)
         ({"task": TASK.X}, TypeError, "task must be a tlnb.Task"),
     ],
 )
-def test_training_refuses(change, error, match):
+def test_training_refuses(change: dict[str, Any], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         train_two_layer(**{"task": TASK, "width": 2, "epochs": 2} | change)
 
@@ -327,7 +337,7 @@ def test_training_refuses(change, error, match):
         ({"loss": "exponential"}, ValueError, "loss must be one of"),
     ],
 )
-def test_readout_refuses(change, error, match):
+def test_readout_refuses(change: dict[str, Any], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         train_readout(**{"network": NETWORK, "task": TASK, "regularization": 1.0} | change)
 
@@ -351,12 +361,12 @@ def test_readout_refuses(change, error, match):
         ({"width": 3}, TypeError, r"training must be .* got \['width'\]"),
     ],
 )
-def test_comparison_refuses(change, error, match):
+def test_comparison_refuses(change: dict[str, Any], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         compare_protocols(**{"source": NETWORK, "target": TASK, "validation": TASK} | change)
 
 
-def test_networks_share_no_memory():
+def test_networks_share_no_memory() -> None:
     W, a = np.ones((2, 3)), np.ones(2)
     network = TwoLayerNetwork(W, a)
     W[0], a[0] = 5, 5
@@ -365,7 +375,7 @@ def test_networks_share_no_memory():
         network.first_layer[0] = 5
 
 
-def test_networks_are_judged_on_tasks_of_their_kind():
+def test_networks_are_judged_on_tasks_of_their_kind() -> None:
     with pytest.raises(ValueError, match=r"task\.y must hold labels ±1 for loss='logistic'"):
         NETWORK.loss(Task(TASK.X, TASK.y > 0))
     for judge in (NETWORK.loss, NETWORK.error):
@@ -375,7 +385,7 @@ def test_networks_are_judged_on_tasks_of_their_kind():
         TwoLayerNetwork.random(2, 3, rng=-1)
 
 
-def test_networks_refuse_wrong_shapes():
+def test_networks_refuse_wrong_shapes() -> None:
     with pytest.raises(ValueError, match="first_layer must be"):
         TwoLayerNetwork(np.zeros(3))
     with pytest.raises(ValueError, match=r"readout must be .* shape \(2,\)"):
@@ -386,7 +396,7 @@ def test_networks_refuse_wrong_shapes():
         NETWORK(np.ones((4, 2)))
 
 
-def test_convex_solver_that_does_not_arrive_is_reported(monkeypatch):
+def test_convex_solver_that_does_not_arrive_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.linear_model import LogisticRegression as Model
 
     original = Model.__init__
@@ -395,7 +405,7 @@ def test_convex_solver_that_does_not_arrive_is_reported(monkeypatch):
         train_readout(NETWORK, TASK, regularization=1e-3)
 
 
-def test_starts_share_no_randomness_with_a_manifold_of_the_same_seed():
+def test_starts_share_no_randomness_with_a_manifold_of_the_same_seed() -> None:
     manifold = CorrelatedHiddenManifold(20, 30, random_state=5)
     task = manifold.sample_source(40, 5)
     for trained in (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,17 +12,19 @@ from tlnb.sampling.adaptation import ANGLES, SCALES, SHORTEST, Trajectory, jitte
 from tlnb.sampling.hmc import hmc, init, number_of_steps
 
 
-def of_precision(precision):
+def of_precision(precision: float) -> Callable:
     """L such that every coordinate is N(0, 1/precision)."""
 
-    def log_likelihood(position):
+    def log_likelihood(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pull = (precision - 1) * position
         return -0.5 * (pull * position).reshape(len(position), -1).sum(1), -pull
 
     return log_likelihood
 
 
-def learn(log_likelihood, start, step, *, moves=180, seed=0, **given):
+def learn(
+    log_likelihood: Any, start: Any, step: float, *, moves: int = 180, seed: int = 0, **given: Any
+) -> Trajectory:
     rng, state = np.random.default_rng(seed), init(start, log_likelihood)
     learnt = Trajectory(step, **given)
     for _ in range(moves):
@@ -33,7 +38,7 @@ def learn(log_likelihood, start, step, *, moves=180, seed=0, **given):
 
 
 @pytest.mark.parametrize("precision", [1.0, 2.0, 4.0])
-def test_lengths_are_judged_as_they_deserve(precision):
+def test_lengths_are_judged_as_they_deserve(precision: float) -> None:
     """Squares of a Gaussian coordinate are forgotten at a quarter of a period, exactly."""
     start = np.random.default_rng(1).standard_normal((6, 300)) / np.sqrt(precision)
     learnt = learn(of_precision(precision), start, 0.02, fixed_step=True)
@@ -47,7 +52,7 @@ def test_lengths_are_judged_as_they_deserve(precision):
     np.testing.assert_allclose(learnt.rates, rates, atol=0.08 * rates.max())
 
 
-def test_what_is_kept_forgets_nearly_the_most_for_its_gradients():
+def test_what_is_kept_forgets_nearly_the_most_for_its_gradients() -> None:
     """Stiff and soft directions: against long runs of every candidate."""
     precisions = np.repeat([1.0, 3.0, 30.0], [40, 20, 3])
     target, rng = of_precision(precisions), np.random.default_rng(2)
@@ -69,7 +74,7 @@ def test_what_is_kept_forgets_nearly_the_most_for_its_gradients():
     assert min(rates) < 0.85 * max(rates)  # it matters
 
 
-def test_proposals_that_diverge_count_for_nothing():
+def test_proposals_that_diverge_count_for_nothing() -> None:
     learnt = Trajectory(0.1)
     learnt.propose()
     proposal = np.array([[np.inf, np.nan], [1.0, 3.0]])
@@ -78,7 +83,7 @@ def test_proposals_that_diverge_count_for_nothing():
     assert learnt.cost.sum() == 4
 
 
-def test_lengths_are_jittered_within_their_bounds():
+def test_lengths_are_jittered_within_their_bounds() -> None:
     rng = np.random.default_rng(0)
     lengths = [jittered(2.0, rng) for _ in range(500)]
     assert min(lengths) >= 2 * SHORTEST and max(lengths) <= 2 and np.std(lengths) > 0.1

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
+from xarray import Dataset
 
 from tests.instances import linear_teachers
 from tests.instances import noisy_teacher as tasks
+from tlnb import Task
 from tlnb.networks import TwoLayerNetwork, train_mode
 from tlnb.sampling import networks, sample_posterior, sample_transfer, summary
 
-AT = {"temperature": 0.2, "readout_precision": 1.7, "progress": False}
+AT: dict[str, Any] = {"temperature": 0.2, "readout_precision": 1.7, "progress": False}
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def drawn() -> tuple[Task, Task, Dataset]:
     task, test = tasks(P=8, N0=3)
-    given = {"width": 4, "activation": "tanh", "test": test, "weights": True, **AT}
+    given: dict[str, Any] = {"width": 4, "activation": "tanh", "test": test, "weights": True, **AT}
     return task, test, sample_posterior(task, chains=3, draws=40, warmup=50, rng=0, **given)
 
 
-def test_networks_predict_what_their_draws_do(drawn):
+def test_networks_predict_what_their_draws_do(drawn: tuple[Task, Task, Dataset]) -> None:
     task, test, data = drawn
     found = networks(data, task)
     assert len(found) == 120 and found[0].activation.name == "tanh"
@@ -30,7 +34,9 @@ def test_networks_predict_what_their_draws_do(drawn):
     np.testing.assert_array_equal(found[4].first_layer, data.hidden_weights[1, 1])
 
 
-def test_drawn_readouts_have_the_law_that_draws_average_over(drawn):
+def test_drawn_readouts_have_the_law_that_draws_average_over(
+    drawn: tuple[Task, Task, Dataset],
+) -> None:
     task, test, data = drawn
     stacked = xr.concat([data] * 40, "draw")
     found = networks(stacked, task, readouts="drawn", rng=1)
@@ -46,9 +52,9 @@ def test_drawn_readouts_have_the_law_that_draws_average_over(drawn):
     assert not np.allclose(again[0].readout, found[0].readout)
 
 
-def test_sources_can_be_networks():
+def test_sources_can_be_networks() -> None:
     source, target, test = linear_teachers(0, 40, 10, n_features=6, n_test=8)
-    given = {"width": 5, "temperature": 0.2, "warmup": 30, "progress": False}
+    given: dict[str, Any] = {"width": 5, "temperature": 0.2, "warmup": 30, "progress": False}
     data = sample_posterior(source, weights=True, chains=6, draws=3, rng=3, **given)
     given |= {"coupling": 3.0, "draws": 5, "test": test, "rng": 4}
     by_draws = sample_transfer(source, target, sources=data, **given)
@@ -60,11 +66,11 @@ def test_sources_can_be_networks():
     assert by_networks.attrs["source_chains"] == 18
 
 
-def test_trained_sources_help_as_sampled_ones_do():
+def test_trained_sources_help_as_sampled_ones_do() -> None:
     source, target, test = linear_teachers(1, 200, 12, n_features=15, n_test=100)
-    at = {"width": 20, "temperature": 0.01, "richness": 1.0}
+    at: dict[str, Any] = {"width": 20, "temperature": 0.01, "richness": 1.0}
     trained = [train_mode(source, rng=k, **at).network for k in range(12)]
-    given = {"warmup": 60, "draws": 20, "test": test, "progress": False, **at}
+    given: dict[str, Any] = {"warmup": 60, "draws": 20, "test": test, "progress": False, **at}
     table = {
         g: summary(sample_transfer(source, target, sources=trained, coupling=g, **given))
         for g in (0.0, np.inf)
@@ -73,7 +79,7 @@ def test_trained_sources_help_as_sampled_ones_do():
     assert apart > 4 * np.hypot(table[0.0].mcse.test_error, table[np.inf].mcse.test_error)
 
 
-def test_what_is_refused(drawn):
+def test_what_is_refused(drawn: tuple[Task, Task, Dataset]) -> None:
     task, _, data = drawn
     other = tasks(P=8, N0=4)[0]
     network = TwoLayerNetwork.random(4, 3, rng=0)

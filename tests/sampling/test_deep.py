@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,16 +18,18 @@ from tlnb.theory import deep
 
 RNG = np.random.default_rng(0)
 TASK = Task(RNG.standard_normal((6, 3)), RNG.standard_normal(6))
-QUIET = {"progress": False, "rng": 1}
+QUIET: dict[str, Any] = {"progress": False, "rng": 1}
 
 
-def network(widths, activation="erf", P=6):
+def network(
+    widths: Sequence[float], activation: str = "erf", P: int = 6
+) -> tuple[DeepLikelihood, np.ndarray]:
     task = Task(TASK.X[:P], TASK.y[:P])
     net = DeepLikelihood(task, get_activation(activation), widths, 0.3, 1.7)
     return net, np.random.default_rng(2).standard_normal((3, net.size))
 
 
-def plain(net, weights):
+def plain(net: Any, weights: Any) -> np.ndarray:
     """ln N(y; 0, T + K̂) of one network, layer by layer."""
     phi = net.task.X
     for W in net.layers(weights):
@@ -36,7 +41,7 @@ def plain(net, weights):
 
 @pytest.mark.parametrize("widths", [(4,), (5, 7), (7, 3), (3, 8, 4), (2, 3, 2, 9)])
 @pytest.mark.parametrize("activation", ["linear", "erf", "tanh", "gelu"])
-def test_likelihood_and_gradient_by_finite_differences(widths, activation):
+def test_likelihood_and_gradient_by_finite_differences(widths: tuple, activation: str) -> None:
     net, weights = network(widths, activation)
     value, gradient = net.collapsed(weights)
     np.testing.assert_allclose(value, [plain(net, w) for w in weights], rtol=1e-10)
@@ -47,7 +52,7 @@ def test_likelihood_and_gradient_by_finite_differences(widths, activation):
             assert d @ g == pytest.approx(slope, rel=1e-5, abs=1e-5)
 
 
-def test_one_layer_is_the_density_of_one_hidden_layer():
+def test_one_layer_is_the_density_of_one_hidden_layer() -> None:
     net, weights = network((5,))
     one = NetworkLikelihood(net.task, net.activation, 5, net.temperature, net.readout_precision)
     value, gradient = net.collapsed(weights)
@@ -56,9 +61,9 @@ def test_one_layer_is_the_density_of_one_hidden_layer():
     np.testing.assert_allclose(gradient.reshape(by_W.shape), by_W, rtol=1e-10, atol=1e-13)
 
 
-def test_one_layer_draws_the_same_networks():
+def test_one_layer_draws_the_same_networks() -> None:
     """With an activation that has no stand-in, so that both are pushed by the same force."""
-    given = {
+    given: dict[str, Any] = {
         "activation": "tanh",
         "temperature": 0.2,
         "chains": 3,
@@ -73,7 +78,7 @@ def test_one_layer_draws_the_same_networks():
         np.testing.assert_allclose(deep_one[name], one[name], rtol=1e-8)
 
 
-def test_many_chains_at_once_are_as_one_by_one(monkeypatch):
+def test_many_chains_at_once_are_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     net, weights = network((5, 4))
     together = net.collapsed(weights)
     monkeypatch.setattr("tlnb.sampling.deep_likelihood.IN_CACHE", 1)
@@ -81,7 +86,7 @@ def test_many_chains_at_once_are_as_one_by_one(monkeypatch):
         np.testing.assert_allclose(apart, whole, rtol=1e-12)
 
 
-def test_readouts_propagated_back_by_sampling_readouts():
+def test_readouts_propagated_back_by_sampling_readouts() -> None:
     net, weights = network((6, 5, 4), "linear")
     readouts = net.readouts(weights[:1])
     Phi = net.features(weights[:1])[0]
@@ -98,7 +103,7 @@ def test_readouts_propagated_back_by_sampling_readouts():
         assert square[0] == pytest.approx((draws**2).sum(1).mean() / W.shape[1], rel=0.02)
 
 
-def test_without_data_to_speak_of_the_prior_comes_back():
+def test_without_data_to_speak_of_the_prior_comes_back() -> None:
     """At a temperature that drowns the labels weights are N(0, 1/λ0), overlaps one."""
     drawn = sample_deep_posterior(
         TASK, widths=(8, 6), activation="linear", temperature=1e6, weight_precision=2.0,
@@ -112,10 +117,12 @@ def test_without_data_to_speak_of_the_prior_comes_back():
 
 
 @pytest.mark.parametrize("couplings", [2.0, (np.inf, 0.0), (3.0, np.inf)])
-def test_linear_networks_of_two_layers_are_as_the_theory_says(couplings):
+def test_linear_networks_of_two_layers_are_as_the_theory_says(
+    couplings: float | tuple[float, float],
+) -> None:
     """Exact at leading order: what is left is of order 1/N and the Monte Carlo error."""
     source, target, test = linear_teachers(0, 60, 15)
-    given = {"activation": "linear", "temperature": 0.1, "couplings": couplings}
+    given: dict[str, Any] = {"activation": "linear", "temperature": 0.1, "couplings": couplings}
     sampled = sample_deep_transfer(
         source, target, widths=(60, 50), test=test, sources=30, draws=16, warmup=40, thin=2,
         source_thin=3, **given, **QUIET,
@@ -133,9 +140,9 @@ def test_linear_networks_of_two_layers_are_as_the_theory_says(couplings):
         )
 
 
-def test_frozen_networks_keep_the_source_and_sample_nothing():
+def test_frozen_networks_keep_the_source_and_sample_nothing() -> None:
     source, target, test = linear_teachers(1, 30, 10)
-    given = {"widths": (7, 5), "temperature": 0.1, "test": test, **QUIET}
+    given: dict[str, Any] = {"widths": (7, 5), "temperature": 0.1, "test": test, **QUIET}
     drawn = sample_deep_posterior(
         source, widths=(7, 5), temperature=0.1, chains=3, draws=4, warmup=5, weights=True, **QUIET
     )
@@ -154,7 +161,7 @@ def test_frozen_networks_keep_the_source_and_sample_nothing():
     )
 
 
-def test_only_the_frozen_layers_keep_the_source():
+def test_only_the_frozen_layers_keep_the_source() -> None:
     net, W = network((4, 5))
     from tlnb.priors import Priors
     from tlnb.sampling.deep import _around
@@ -169,11 +176,11 @@ def test_only_the_frozen_layers_keep_the_source():
     np.testing.assert_allclose(spread[:first], 8**-0.5)
 
 
-def test_sources_of_another_problem_are_refused():
+def test_sources_of_another_problem_are_refused() -> None:
     source, target, _ = linear_teachers(1, 30, 10)
-    plan = {"chains": 2, "draws": 3, "warmup": 3, "weights": True, **QUIET}
+    plan: dict[str, Any] = {"chains": 2, "draws": 3, "warmup": 3, "weights": True, **QUIET}
     drawn = sample_deep_posterior(source, widths=(7, 5), temperature=0.1, **plan)
-    at = {"couplings": 1.0, "sources": drawn, "temperature": 0.1, **QUIET}
+    at: dict[str, Any] = {"couplings": 1.0, "sources": drawn, "temperature": 0.1, **QUIET}
     with pytest.raises(ValueError, match=r"widths \(7, 6\)"):
         sample_deep_transfer(source, target, widths=(7, 6), **at)
     with pytest.raises(ValueError, match="another task"):

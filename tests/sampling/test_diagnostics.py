@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
+from xarray import Dataset
 
 from tlnb.sampling import summary
 from tlnb.sampling.diagnostics import PARTS, _decomposition, _independent, pooled_r_hat
 
 
-def ar1(rng, shape, rho):
+def ar1(rng: np.random.Generator, shape: Any, rho: float) -> np.ndarray:
     """Stationary AR(1) series of unit variance along the last axis."""
     x = rng.standard_normal(shape)
     for i in range(1, shape[-1]):
@@ -19,7 +22,7 @@ def ar1(rng, shape, rho):
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.8])
-def test_errors_and_sample_sizes_of_known_chains(rho):
+def test_errors_and_sample_sizes_of_known_chains(rho: float) -> None:
     rng, chains, draws = np.random.default_rng(0), 4, 1500
     names = [f"x{i}" for i in range(120)]
     values = ar1(rng, (120, chains, draws), rho)
@@ -32,7 +35,7 @@ def test_errors_and_sample_sizes_of_known_chains(rho):
     assert table.ess.mean() == pytest.approx(exact, rel=0.1)
 
 
-def test_chains_that_disagree_are_seen():
+def test_chains_that_disagree_are_seen() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4, 2000)) + 2 * np.arange(4)[:, None]
     table = summary(xr.Dataset({"x": (("chain", "draw"), x)}))
@@ -40,14 +43,23 @@ def test_chains_that_disagree_are_seen():
 
 
 @pytest.mark.parametrize("draws,rho", [(1, 0.0), (3, 0.0), (12, 0.0), (500, 0.99)])
-def test_chains_too_short_have_no_numbers(draws, rho):
+def test_chains_too_short_have_no_numbers(draws: int, rho: float) -> None:
     x = ar1(np.random.default_rng(0), (4, draws), rho)
     table = summary(xr.Dataset({"x": (("chain", "draw"), x)}))
     assert not table.judged["x"]
     assert table.drop(columns="judged").isna().all(axis=None)
 
 
-def synthetic(rng, S, *, chains=2, draws=10, a=0.7, b=1.1, c=0.4):
+def synthetic(
+    rng: np.random.Generator,
+    S: Any,
+    *,
+    chains: int = 2,
+    draws: int = 10,
+    a: np.ndarray = 0.7,
+    b: np.ndarray = 1.1,
+    c: float = 0.4,
+) -> tuple[Dataset, dict[str, Any]]:
     """Sources of spread a, draws around them of spread b, readouts of variance c."""
     mean, y = np.array([0.5, -1.0, 2.0]), np.array([1.0, -1.2, 1.0])
     f = mean + a * rng.standard_normal((S, 1, 1, 3))
@@ -63,12 +75,16 @@ def synthetic(rng, S, *, chains=2, draws=10, a=0.7, b=1.1, c=0.4):
         attrs={"test_labels": y, "source_chains": S},
     )
     bias = ((y - mean) ** 2).mean()
-    truth = {"squared_bias": bias, "total_variance": a**2 + b**2 + c, "source_variance": a**2}
+    truth: dict[str, Any] = {
+        "squared_bias": bias,
+        "total_variance": a**2 + b**2 + c,
+        "source_variance": a**2,
+    }
     return data, truth | {"test_error": bias + a**2 + b**2 + c}
 
 
 @pytest.mark.parametrize("sources,chains", [(12, 2), (40, 3)])
-def test_decomposition_is_unbiased_and_its_errors_are_calibrated(sources, chains):
+def test_decomposition_is_unbiased_and_its_errors_are_calibrated(sources: int, chains: int) -> None:
     rng, away, errors = np.random.default_rng(0), [], []
     for _ in range(300):
         data, truth = synthetic(rng, sources, chains=chains, draws=4)
@@ -80,7 +96,7 @@ def test_decomposition_is_unbiased_and_its_errors_are_calibrated(sources, chains
     assert ((0.85 < z.std(0)) & (z.std(0) < 1.4)).all(), z.std(0)
 
 
-def test_the_table_of_a_transfer_holds_the_truth():
+def test_the_table_of_a_transfer_holds_the_truth() -> None:
     data, truth = synthetic(np.random.default_rng(0), 60)
     table = summary(data)
     assert table.judged.all() and list(table.index) == ["test_error", *PARTS]
@@ -90,7 +106,7 @@ def test_the_table_of_a_transfer_holds_the_truth():
     assert total == pytest.approx(table["mean"]["test_error"], rel=1e-12)
 
 
-def test_frozen_sources_are_decomposed_without_replicas():
+def test_frozen_sources_are_decomposed_without_replicas() -> None:
     rng, away = np.random.default_rng(0), []
     for _ in range(300):
         data, truth = synthetic(rng, 20, chains=1, draws=1, b=0.0)
@@ -100,7 +116,7 @@ def test_frozen_sources_are_decomposed_without_replicas():
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.7])
-def test_sources_of_one_chain_count_for_less_if_they_are_correlated(rho):
+def test_sources_of_one_chain_count_for_less_if_they_are_correlated(rho: float) -> None:
     """In the order of `sample_transfer`: the first draws of all chains before the second ones."""
     rng, chains, length = np.random.default_rng(0), 10, 40
     x = ar1(rng, (200, chains, length), rho).swapaxes(1, 2).reshape(200, -1)
@@ -113,7 +129,7 @@ def test_sources_of_one_chain_count_for_less_if_they_are_correlated(rho):
     assert _independent(x[0], 400)[0] == 400 and _independent(x[0][:30], 10)[0] == 10
 
 
-def test_each_quantity_has_its_own_number_of_sources():
+def test_each_quantity_has_its_own_number_of_sources() -> None:
     rng = np.random.default_rng(0)
     data, _ = synthetic(rng, 60)
     data.attrs["source_chains"] = 4
@@ -130,7 +146,9 @@ def test_each_quantity_has_its_own_number_of_sources():
 @pytest.mark.parametrize(
     "sources,draws,source_chains", [(5, 10, 5), (40, 3, 40), (27, 10, 9), (60, 10, 1)]
 )
-def test_too_few_sources_or_draws_have_no_numbers(sources, draws, source_chains):
+def test_too_few_sources_or_draws_have_no_numbers(
+    sources: int, draws: int, source_chains: int
+) -> None:
     data, _ = synthetic(np.random.default_rng(0), sources, draws=draws)
     data.attrs["source_chains"] = source_chains
     if source_chains == 1:  # a chain that never moved
@@ -141,7 +159,7 @@ def test_too_few_sources_or_draws_have_no_numbers(sources, draws, source_chains)
 
 
 @pytest.mark.parametrize("sources,draws", [(20, 200), (100, 24)])
-def test_r_hat_is_taken_within_sources(sources, draws):
+def test_r_hat_is_taken_within_sources(sources: int, draws: int) -> None:
     """Sources differ by construction; chains around one source that differ are a fault."""
     data, _ = synthetic(np.random.default_rng(0), sources, draws=draws, a=5.0)
     assert 0.97 < summary(data).r_hat["test_error"] < 1.02
@@ -152,7 +170,7 @@ def test_r_hat_is_taken_within_sources(sources, draws):
     assert not table.judged["test_error"] or table.r_hat["test_error"] > 1.5
 
 
-def test_pooled_r_hat_of_chains_that_are_off_by_a_known_amount():
+def test_pooled_r_hat_of_chains_that_are_off_by_a_known_amount() -> None:
     """A shift d between two chains of unit variance: R² = 1 + d²/3 over their four halves."""
     x = np.random.default_rng(0).standard_normal((300, 2, 100))
     assert pooled_r_hat(x) == pytest.approx(1, abs=0.003)

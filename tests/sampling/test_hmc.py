@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import kstest
@@ -13,14 +16,14 @@ from tlnb.sampling.tempering import exchange
 SHAPE = (2, 3)  # of one position
 
 
-def gaussian(seed=0, strength=3.0):
+def gaussian(seed: int = 0, strength: float = 3.0) -> tuple[Callable, np.ndarray, np.ndarray]:
     """L = -½ (ξ - m)ᵀA(ξ - m), so that the target is N(C A m, C) with C = (1 + A)⁻¹."""
     rng = np.random.default_rng(seed)
     d = int(np.prod(SHAPE))
     root = rng.standard_normal((d, d))
     A, m = strength * root @ root.T / d, rng.standard_normal(d)
 
-    def log_likelihood(position):
+    def log_likelihood(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         away = position.reshape(len(position), d) - m
         pull = away @ A
         return -0.5 * (pull * away).sum(1), -pull.reshape(position.shape)
@@ -29,7 +32,7 @@ def gaussian(seed=0, strength=3.0):
     return log_likelihood, covariance @ A @ m, covariance
 
 
-def wavy(position):
+def wavy(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A likelihood that is not Gaussian and whose third derivatives do not vanish."""
     flat = position.reshape(len(position), -1)
     x, y = flat, np.roll(flat, 1, axis=1)
@@ -39,7 +42,15 @@ def wavy(position):
     return value, by_x.reshape(position.shape)
 
 
-def white_draws(rotate, step, *, chains=100, warmup=30, draws=150, seed=1):
+def white_draws(
+    rotate: Any,
+    step: float,
+    *,
+    chains: int = 100,
+    warmup: int = 30,
+    draws: int = 150,
+    seed: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws (draws, chains, d) from the Gaussian, whitened by its exact mean and covariance."""
     log_likelihood, mean, covariance = gaussian()
     rng = np.random.default_rng(seed)
@@ -56,7 +67,7 @@ def white_draws(rotate, step, *, chains=100, warmup=30, draws=150, seed=1):
 
 
 @pytest.mark.parametrize("rotate,step", [(True, 0.3), (True, 1.0), (False, 0.3), (False, 0.7)])
-def test_a_gaussian_is_sampled_at_any_step(rotate, step):
+def test_a_gaussian_is_sampled_at_any_step(rotate: bool, step: float) -> None:
     white, acceptance = white_draws(rotate, step)
     assert 0.1 < acceptance <= 1
     draws, chains, d = white.shape
@@ -68,12 +79,12 @@ def test_a_gaussian_is_sampled_at_any_step(rotate, step):
     assert kstest(white[-1].ravel(), "norm").statistic < 1.9 / np.sqrt(chains * d)
 
 
-def test_draws_of_a_wrong_gaussian_are_told_apart():
+def test_draws_of_a_wrong_gaussian_are_told_apart() -> None:
     white, _ = white_draws(True, 0.3)
     assert kstest(1.5 * white[-1].ravel(), "norm").statistic > 1.9 / np.sqrt(600)
 
 
-def test_the_prior_is_moved_through_exactly():
+def test_the_prior_is_moved_through_exactly() -> None:
     rng = np.random.default_rng(0)
     x, p = rng.standard_normal((2, 4, *SHAPE))
     state = init(x, lambda position: (np.zeros(len(position)), np.zeros_like(position)))
@@ -83,7 +94,7 @@ def test_the_prior_is_moved_through_exactly():
 
 
 @pytest.mark.parametrize("rotate", [True, False])
-def test_motion_is_reversible_and_keeps_volume(rotate):
+def test_motion_is_reversible_and_keeps_volume(rotate: bool) -> None:
     rng = np.random.default_rng(0)
     x, p = 0.7 * rng.standard_normal((2, 3, *SHAPE))
     begin = init(x, wavy)
@@ -93,7 +104,7 @@ def test_motion_is_reversible_and_keeps_volume(rotate):
     np.testing.assert_allclose(back.position, x, atol=1e-12)
     np.testing.assert_allclose(velocity, -p, atol=1e-12)
 
-    def flow(z):  # of many phase-space points at once
+    def flow(z: np.ndarray) -> np.ndarray:  # of many phase-space points at once
         q, v = z.reshape(len(z), 2, *SHAPE).swapaxes(0, 1)
         state, out = leapfrog(init(q, wavy), v, wavy, step=0.2, steps=6, rotate=rotate)
         return np.concatenate([state.position.reshape(len(z), -1), out.reshape(len(z), -1)], 1)
@@ -107,7 +118,7 @@ def test_motion_is_reversible_and_keeps_volume(rotate):
 
 
 @pytest.mark.parametrize("rotate", [True, False])
-def test_energy_and_position_errors_are_of_second_order(rotate):
+def test_energy_and_position_errors_are_of_second_order(rotate: bool) -> None:
     rng = np.random.default_rng(0)
     x, p = 0.7 * rng.standard_normal((2, 50, *SHAPE))
     begin, numbers = init(x, wavy), 8 * 2 ** np.arange(5)
@@ -121,19 +132,19 @@ def test_energy_and_position_errors_are_of_second_order(rotate):
 class Pushed:
     """The Gaussian, pushed along between the ends of a trajectory by a force that is wrong."""
 
-    def __init__(self, wrong):
+    def __init__(self, wrong: Any) -> None:
         self.right, _, _ = gaussian()
         self.wrong = wrong
 
-    def __call__(self, position):
+    def __call__(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.right(position)
 
-    def force(self, position):
+    def force(self, position: np.ndarray) -> np.ndarray:
         return self.wrong * self.right(position)[1] + 0.1 * np.sin(np.roll(position, 1, axis=2))
 
 
 @pytest.mark.parametrize("rotate", [True, False])
-def test_any_force_between_the_ends_leaves_the_law_as_it_is(rotate):
+def test_any_force_between_the_ends_leaves_the_law_as_it_is(rotate: bool) -> None:
     """It is reversible, keeps volume and is judged by the true energies; only more is refused."""
     log_likelihood, mean, covariance = gaussian()
     target, acceptance, rows = Pushed(0.8), {}, []
@@ -161,12 +172,12 @@ def test_any_force_between_the_ends_leaves_the_law_as_it_is(rotate):
     np.testing.assert_allclose(velocity, -p, atol=1e-12)
 
 
-def test_rotation_lets_the_step_be_independent_of_the_dimension():
+def test_rotation_lets_the_step_be_independent_of_the_dimension() -> None:
     """The prior's share of the energy is kept exactly; the straight leapfrog loses it."""
     loss = {True: [], False: []}
     for d in (10, 10_000):
 
-        def first_only(position):
+        def first_only(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             gradient = np.zeros_like(position)
             gradient[:, 0] = -3 * position[:, 0]
             return -1.5 * position[:, 0] ** 2, gradient
@@ -181,10 +192,10 @@ def test_rotation_lets_the_step_be_independent_of_the_dimension():
 
 
 @pytest.mark.parametrize("precision", [1.0, 4.0])
-def test_the_bias_of_langevin_is_of_second_order_in_the_step(precision):
+def test_the_bias_of_langevin_is_of_second_order_in_the_step(precision: float) -> None:
     """On a Gaussian its stationary variance is known: 1/[λ (1 - λε²/4)]."""
 
-    def log_likelihood(position):
+    def log_likelihood(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pull = (precision - 1) * position
         return -0.5 * (pull * position).sum(1), -pull
 
@@ -209,8 +220,8 @@ def test_the_bias_of_langevin_is_of_second_order_in_the_step(precision):
 
 
 @pytest.mark.parametrize("dimension", [3, 200])
-def test_the_step_is_adapted_to_the_wanted_acceptance(dimension):
-    def log_likelihood(position):
+def test_the_step_is_adapted_to_the_wanted_acceptance(dimension: int) -> None:
+    def log_likelihood(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return -20 * (position**2).sum(1), -40 * position
 
     rng = np.random.default_rng(0)
@@ -228,15 +239,17 @@ def test_the_step_is_adapted_to_the_wanted_acceptance(dimension):
     assert np.mean(acceptance) == pytest.approx(TARGET_ACCEPTANCE, abs=0.07)
 
 
-def test_the_step_is_never_larger_than_allowed():
+def test_the_step_is_never_larger_than_allowed() -> None:
     sizes = StepSize(0.1, 0.5)
     for _ in range(50):
         sizes.update(1.0)
     assert sizes.current == pytest.approx(0.5) and sizes.final <= 0.5
 
 
-def test_impossible_proposals_are_refused_and_diverging_ones_counted():
-    def walled(position):  # no density beyond 1, not even a number beyond 1.5
+def test_impossible_proposals_are_refused_and_diverging_ones_counted() -> None:
+    def walled(
+        position: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:  # no density beyond 1, not even a number beyond 1.5
         value = np.where(position[:, 0] < 1, 0.0, -np.inf)
         return np.where(position[:, 0] < 1.5, value, np.nan), np.zeros_like(position)
 
@@ -253,7 +266,7 @@ def test_impossible_proposals_are_refused_and_diverging_ones_counted():
     assert refused.any() and (state.position < 1).all() and np.isfinite(state.log_likelihood).all()
 
 
-def test_a_refused_chain_keeps_its_whole_state():
+def test_a_refused_chain_keeps_its_whole_state() -> None:
     rng = np.random.default_rng(0)
     log_likelihood, _, _ = gaussian(strength=20.0)
     before = init(rng.standard_normal((50, *SHAPE)), log_likelihood)
@@ -265,17 +278,17 @@ def test_a_refused_chain_keeps_its_whole_state():
         np.testing.assert_allclose(getattr(after, name), getattr(fresh, name), rtol=1e-12)
 
 
-def test_details_of_the_target_ride_along():
+def test_details_of_the_target_ride_along() -> None:
     """Chains that moved have those of where they are, refused ones keep theirs."""
 
     class Detailed:
-        def __init__(self):
+        def __init__(self) -> None:
             self.plain, _, _ = gaussian(strength=20.0)
 
-        def __call__(self, position):
+        def __call__(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return self.plain(position)
 
-        def in_detail(self, position):
+        def in_detail(self, position: np.ndarray) -> tuple[Any, ...]:
             return *self.plain(position), (position.sum((1, 2)), np.cos(position))
 
     target, rng = Detailed(), np.random.default_rng(0)
@@ -290,7 +303,7 @@ def test_details_of_the_target_ride_along():
     assert plain.details == ()
 
 
-def test_exchange_leaves_every_target_as_it_is():
+def test_exchange_leaves_every_target_as_it_is() -> None:
     """Exact draws from three Gaussians, pushed far from each other, are exact draws after it."""
     targets = [gaussian(strength=strength) for strength in (3.0, 1.2, 0.4)]
     rng, likelihoods = np.random.default_rng(0), [target[0] for target in targets]
@@ -311,7 +324,7 @@ def test_exchange_leaves_every_target_as_it_is():
         assert kstest(white.ravel(), "norm").statistic < 1.9 / np.sqrt(36_000)
 
 
-def test_one_target_has_nobody_to_exchange_with():
+def test_one_target_has_nobody_to_exchange_with() -> None:
     log_likelihood, *_ = gaussian()
     state = init(np.zeros((2, *SHAPE)), log_likelihood)
     (same,), acceptance = exchange([state], [log_likelihood], np.random.default_rng(0))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,14 +28,23 @@ COMPLEX = {  # written anew, so that a complex step goes through
 SIZES = [(5, 9), (9, 4), (4, 4), (3, 1), (1, 3)]
 
 
-def network(P=6, N0=3, N1=4, *, activation="erf", temperature=0.3, readout_precision=1.7, seed=0):
+def network(
+    P: int = 6,
+    N0: int = 3,
+    N1: int = 4,
+    *,
+    activation: str = "erf",
+    temperature: float = 0.3,
+    readout_precision: float = 1.7,
+    seed: int = 0,
+) -> tuple[NetworkLikelihood, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     task = Task(rng.standard_normal((P, N0)), rng.standard_normal(P))
     made = NetworkLikelihood(task, get_activation(activation), N1, temperature, readout_precision)
     return made, rng.standard_normal((3, N1, N0)), rng.standard_normal((3, N1))
 
 
-def dense_collapsed(net, W, sigma):
+def dense_collapsed(net: Any, W: np.ndarray, sigma: Activation) -> np.ndarray:
     """ln N(y; 0, T + K̂) of one network, by determinant and solve; analytic in W."""
     X, y = net.task.X, net.task.y
     Phi = sigma(X @ W.T / np.sqrt(X.shape[1]))
@@ -41,14 +52,14 @@ def dense_collapsed(net, W, sigma):
     return -0.5 * (np.log(np.linalg.det(2 * np.pi * M)) + y @ np.linalg.solve(M, y))
 
 
-def dense_joint(net, W, v, sigma):
+def dense_joint(net: Any, W: np.ndarray, v: np.ndarray, sigma: Activation) -> np.ndarray:
     """ln Π N(y; f, T) of one network; analytic in all weights."""
     X, y = net.task.X, net.task.y
     f = sigma(X @ W.T / np.sqrt(X.shape[1])) @ v / np.sqrt(net.width)
     return (-0.5 * (y - f) ** 2 / net.temperature - 0.5 * np.log(2 * np.pi * net.temperature)).sum()
 
 
-def complex_step(function, x):
+def complex_step(function: Callable, x: np.ndarray) -> np.ndarray:
     gradient = np.empty(x.shape)
     for index in np.ndindex(x.shape):
         z = x.astype(complex)
@@ -57,7 +68,7 @@ def complex_step(function, x):
     return gradient
 
 
-def difference(function, x, h=1e-5):
+def difference(function: Callable, x: np.ndarray, h: float = 1e-5) -> np.ndarray:
     gradient = np.empty(x.shape)
     for index in np.ndindex(x.shape):
         e = np.zeros(x.shape)
@@ -68,12 +79,12 @@ def difference(function, x, h=1e-5):
 
 @pytest.mark.parametrize("P,N1", SIZES)
 @pytest.mark.parametrize("name", COMPLEX)
-def test_collapsed_likelihood_and_gradient(name, P, N1):
+def test_collapsed_likelihood_and_gradient(name: str, P: int, N1: int) -> None:
     net, W, _ = network(P, 3, N1, activation=name)
     value, gradient = net.collapsed(W)
     for c in range(len(W)):
 
-        def dense(w):
+        def dense(w: Any) -> np.ndarray:
             return dense_collapsed(net, w, COMPLEX[name])
 
         assert value[c] == pytest.approx(dense(W[c]), rel=1e-12)
@@ -83,7 +94,7 @@ def test_collapsed_likelihood_and_gradient(name, P, N1):
 
 
 @pytest.mark.parametrize("name", COMPLEX)
-def test_joint_likelihood_and_gradients(name):
+def test_joint_likelihood_and_gradients(name: str) -> None:
     net, W, v = network(activation=name)
     value, by_W, by_v = net.joint(W, v)
     for c in range(len(W)):
@@ -99,7 +110,7 @@ def test_joint_likelihood_and_gradients(name):
 
 @pytest.mark.parametrize("temperature", [1e-3, 0.3, 30.0])
 @pytest.mark.parametrize("N1", [1, 2])
-def test_collapsed_likelihood_is_the_integral_over_readouts(N1, temperature):
+def test_collapsed_likelihood_is_the_integral_over_readouts(N1: int, temperature: float) -> None:
     net, W, _ = network(3, 2, N1, temperature=temperature)
     half = 10 / np.sqrt(net.readout_precision)
     v, step = np.linspace(-half, half, 20_001 if N1 == 1 else 1001, retstep=True)
@@ -114,7 +125,7 @@ def test_collapsed_likelihood_is_the_integral_over_readouts(N1, temperature):
 
 
 @pytest.mark.parametrize("P,N1", [(20, 20), (20, 30), (30, 20)])
-def test_both_forms_are_exact_at_low_temperature(P, N1):
+def test_both_forms_are_exact_at_low_temperature(P: int, N1: int) -> None:
     net, W, _ = network(P, 5, N1, temperature=1e-7, activation="tanh")
     for w, value in zip(W, net.collapsed(W)[0], strict=True):
         Phi = net.features(w[None])[0]
@@ -123,7 +134,7 @@ def test_both_forms_are_exact_at_low_temperature(P, N1):
         assert value == pytest.approx(law.logpdf(net.task.y), rel=1e-6)
 
 
-def test_chains_in_groups_give_what_each_gives_alone(monkeypatch):
+def test_chains_in_groups_give_what_each_gives_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     net, W, v = network(7, 3, 5)
     W, v = np.concatenate([W] * 4) + 0.1, np.concatenate([v] * 4)
     expected = (*net.collapsed(W), *net.joint(W, v))
@@ -133,7 +144,7 @@ def test_chains_in_groups_give_what_each_gives_alone(monkeypatch):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
-def test_derivatives_of_any_real_kind_are_accepted():
+def test_derivatives_of_any_real_kind_are_accepted() -> None:
     ramp = Activation("ramp", lambda z: np.maximum(z, 0), lambda z: z > 0, kinks=(0.0,))
     (net, W, v), (other, _, _) = network(activation=ramp), network(activation="relu")
     for a, b in zip(net.collapsed(W) + net.joint(W, v), other.collapsed(W) + other.joint(W, v),
@@ -141,7 +152,7 @@ def test_derivatives_of_any_real_kind_are_accepted():
         np.testing.assert_array_equal(a, b)
 
 
-def test_wide_networks_have_the_evidence_of_the_gaussian_process():
+def test_wide_networks_have_the_evidence_of_the_gaussian_process() -> None:
     net, _, _ = network(6, 3, 30_000)
     W = np.random.default_rng(1).standard_normal((4, 30_000, 3))
     process = one_task.solve(
@@ -150,7 +161,7 @@ def test_wide_networks_have_the_evidence_of_the_gaussian_process():
     assert net.collapsed(W)[0].mean() == pytest.approx(process.log_evidence, abs=0.02)
 
 
-def dense_readouts(net, Phi):
+def dense_readouts(net: Any, Phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of v given W, by conditioning in the space of readouts."""
     A = Phi / np.sqrt(net.width)
     precision = net.readout_precision * np.eye(net.width) + A.T @ A / net.temperature
@@ -159,7 +170,7 @@ def dense_readouts(net, Phi):
 
 
 @pytest.mark.parametrize("P,N1", SIZES)
-def test_readout_averages_against_dense_conditioning(P, N1):
+def test_readout_averages_against_dense_conditioning(P: int, N1: int) -> None:
     net, W, _ = network(P, 3, N1)
     Phi, Phi_0 = (
         net.features(W)[0],
@@ -180,7 +191,7 @@ def test_readout_averages_against_dense_conditioning(P, N1):
 
 
 @pytest.mark.parametrize("P,N1", [(5, 3), (2, 3)])
-def test_drawn_readouts_have_the_conditional_law(P, N1):
+def test_drawn_readouts_have_the_conditional_law(P: int, N1: int) -> None:
     net, W, _ = network(P, 3, N1)
     draws = 8000
     v = draw_readouts(net, np.repeat(W[:1], draws, axis=0), np.random.default_rng(3))
@@ -201,7 +212,7 @@ def test_drawn_readouts_have_the_conditional_law(P, N1):
 # The force between the ends of a trajectory
 
 
-def test_what_stands_in_for_erf_is_near_it_everywhere():
+def test_what_stands_in_for_erf_is_near_it_everywhere() -> None:
     z = np.concatenate([np.linspace(-7, 7, 14_001), [-1e6, -50, 50, 1e6]])
     near = STAND_INS[get_activation("erf")](z)
     assert abs(near - erf(z)).max() < 3e-4
@@ -209,7 +220,7 @@ def test_what_stands_in_for_erf_is_near_it_everywhere():
 
 
 @pytest.mark.parametrize("P,N1", SIZES)
-def test_the_force_is_the_gradient_nearly(P, N1):
+def test_the_force_is_the_gradient_nearly(P: int, N1: int) -> None:
     net, W, _ = network(P, N1=N1)
     exact, near = net.collapsed(W)[1], net.force(W)
     assert 0 < abs(near - exact).max() < 3e-3 * abs(exact).max()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, wishart
@@ -17,7 +19,9 @@ from tlnb.sampling.outputs_likelihood import OutputsLikelihood
 SIZES = [(5, 9), (9, 4), (4, 4), (3, 1), (1, 3)]
 
 
-def network(P=6, N1=4, C=3, seed=0, temperature=0.3):
+def network(
+    P: int = 6, N1: int = 4, C: int = 3, seed: int = 0, temperature: float = 0.3
+) -> tuple[OutputsLikelihood, np.ndarray]:
     rng = np.random.default_rng(seed)
     task = MultiOutputTask(rng.standard_normal((P, 3)), rng.standard_normal((P, C)))
     made = OutputsLikelihood(task, get_activation("erf"), N1, temperature, 1.7)
@@ -25,7 +29,7 @@ def network(P=6, N1=4, C=3, seed=0, temperature=0.3):
 
 
 @pytest.mark.parametrize("P,N1", SIZES)
-def test_likelihood_is_a_product_of_gaussians_of_one_kernel(P, N1):
+def test_likelihood_is_a_product_of_gaussians_of_one_kernel(P: int, N1: int) -> None:
     net, W = network(P, N1)
     value, gradient = net.collapsed(W)
     for w, found, slope in zip(W, value, gradient, strict=True):
@@ -42,7 +46,7 @@ def test_likelihood_is_a_product_of_gaussians_of_one_kernel(P, N1):
 
 
 @pytest.mark.parametrize("P,N1", SIZES)
-def test_one_output_is_what_stands(P, N1):
+def test_one_output_is_what_stands(P: int, N1: int) -> None:
     net, W = network(P, N1, C=1)
     alone = NetworkLikelihood(net.task.column(0), net.activation, N1, 0.3, 1.7)
     for one, other in zip(net.collapsed(W), alone.collapsed(W), strict=True):
@@ -60,7 +64,7 @@ def test_one_output_is_what_stands(P, N1):
     np.testing.assert_allclose(variance, expected[1], rtol=1e-8, atol=1e-12)
 
 
-def test_averages_over_readouts_are_those_of_their_gaussian_law():
+def test_averages_over_readouts_are_those_of_their_gaussian_law() -> None:
     net, W = network(P=4, N1=3)
     found, Phi = net.averages(W), net.features(W)[0]
     precision = 1.7 * np.eye(3) + Phi.T @ Phi / (3 * 0.3)
@@ -76,10 +80,10 @@ def test_averages_over_readouts_are_those_of_their_gaussian_law():
     )
 
 
-def test_same_chains_as_with_one_output():
+def test_same_chains_as_with_one_output() -> None:
     """The same random numbers, the same likelihood and, with tanh, the same force: the same."""
     source, _, test = deterministic()
-    given = {"width": 8, "temperature": 0.1, "rng": 3, "progress": False}
+    given: dict[str, Any] = {"width": 8, "temperature": 0.1, "rng": 3, "progress": False}
     given |= {"activation": "tanh", "chains": 2, "draws": 4, "warmup": 6, "test": test}
     one, other = sample_posterior(source, **given), sample_outputs(source, **given)
     np.testing.assert_allclose(other.order_parameter[..., 0, 0], one.order_parameter, rtol=1e-6)
@@ -87,7 +91,7 @@ def test_same_chains_as_with_one_output():
     np.testing.assert_allclose(other.test_error, one.test_error, rtol=1e-6)
 
 
-def test_linear_networks_have_the_tilted_wishart_law():
+def test_linear_networks_have_the_tilted_wishart_law() -> None:
     """⟨(λ1/N1) vᵀv⟩ of sampled linear networks against the exact average over Wishart draws."""
     source, _, _ = deterministic()
     X = source.X[:6]
@@ -103,7 +107,13 @@ def test_linear_networks_have_the_tilted_wishart_law():
     weight /= weight.sum()
     assert (weight**2).sum() < 1e-4  # enough draws count
     exact = np.einsum("n,nab->ab", weight, drawn)
-    given = {"width": 6, "activation": "linear", "temperature": 0.5, "rng": 0, "progress": False}
+    given: dict[str, Any] = {
+        "width": 6,
+        "activation": "linear",
+        "temperature": 0.5,
+        "rng": 0,
+        "progress": False,
+    }
     sampled = sample_outputs(
         MultiOutputTask(X, y), chains=20, draws=300, warmup=150, **given
     ).order_parameter
@@ -115,11 +125,17 @@ def test_linear_networks_have_the_tilted_wishart_law():
 
 
 @pytest.mark.parametrize("coupling", [1.0, np.inf])
-def test_transfer_between_different_numbers_of_outputs(coupling):
+def test_transfer_between_different_numbers_of_outputs(coupling: float) -> None:
     source, target, test = deterministic()
     two = MultiOutputTask(source.X, np.column_stack([source.y, source.X[:, 0]]))
     three = MultiOutputTask(target.X, target.X[:, :3])
-    given = {"width": 8, "temperature": 0.1, "rng": 0, "progress": False, "coupling": coupling}
+    given: dict[str, Any] = {
+        "width": 8,
+        "temperature": 0.1,
+        "rng": 0,
+        "progress": False,
+        "coupling": coupling,
+    }
     drawn = sample_outputs_transfer(
         two, three, sources=4, draws=5, warmup=5, source_chains=2,
         test=MultiOutputTask(test.X, test.X[:, :3]), **given,
@@ -135,9 +151,9 @@ def test_transfer_between_different_numbers_of_outputs(coupling):
         assert (private[..., 0, 0] > 0).all()
 
 
-def test_bad_arguments():
+def test_bad_arguments() -> None:
     source, target, _ = deterministic()
-    given = {"width": 4, "progress": False}
+    given: dict[str, Any] = {"width": 4, "progress": False}
     with pytest.raises(ValueError, match="test must have 1 outputs, got 2"):
         sample_outputs(source, test=MultiOutputTask(np.eye(12)[:2], np.eye(2)), **given)
     with pytest.raises(TypeError, match="did you mean 'temperature'"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
 from scipy.stats import kstest
+from xarray import Dataset
 
 from tests.instances import noisy_teacher as tasks
 from tlnb import Activation, Task
@@ -18,11 +21,13 @@ from tlnb.sampling.hmc import hmc, init, langevin
 from tlnb.sampling.likelihood import NetworkLikelihood, draw_readouts
 from tlnb.theory.exact import linear
 
-PRIORS = {"temperature": 0.2, "weight_precision": 1.4, "readout_precision": 0.7}
-QUIET = {"progress": False}
+PRIORS: dict[str, Any] = {"temperature": 0.2, "weight_precision": 1.4, "readout_precision": 0.7}
+QUIET: dict[str, Any] = {"progress": False}
 
 
-def law(task, width, activation="erf", *, collapsed=True):
+def law(
+    task: Task, width: float, activation: str = "erf", *, collapsed: bool = True
+) -> WhitenedPosterior:
     """The whitened density that `sample_posterior` moves in."""
     net = NetworkLikelihood(
         task, get_activation(activation), width, PRIORS["temperature"], PRIORS["readout_precision"]
@@ -30,13 +35,13 @@ def law(task, width, activation="erf", *, collapsed=True):
     return WhitenedPosterior(net, 0.0, PRIORS["weight_precision"] ** -0.5, collapsed)
 
 
-def agree(table, name, expected, sigmas=4.0):
+def agree(table: Any, name: str, expected: Any, sigmas: float = 4.0) -> None:
     row = table.loc[name]
     assert row.judged and abs(row["mean"] - expected) < sigmas * row.mcse, (name, expected, row)
 
 
 @pytest.mark.parametrize("width", [1, 5, 40])
-def test_linear_networks_have_their_exact_averages(width):
+def test_linear_networks_have_their_exact_averages(width: int) -> None:
     task, test = tasks()
     exact = linear.solve(task, width=width, **PRIORS)
     outcome = exact.predict(test.X, test.y)
@@ -58,7 +63,7 @@ def test_linear_networks_have_their_exact_averages(width):
     assert table.mcse["order_parameter"] < 0.06 * exact.Q
 
 
-def test_order_parameter_of_the_readouts_drawn_has_the_exact_density():
+def test_order_parameter_of_the_readouts_drawn_has_the_exact_density() -> None:
     """The whole law of Q = (λ1/N1)‖v‖², not only its mean."""
     task, _ = tasks()
     exact, target = linear.solve(task, width=5, **PRIORS), law(task, 5, "linear")
@@ -73,9 +78,9 @@ def test_order_parameter_of_the_readouts_drawn_has_the_exact_density():
     assert kstest(Q, lambda q: np.interp(q, grid, cdf)).statistic < 1.95 / np.sqrt(300)
 
 
-def test_plain_hmc_samples_the_same_posterior():
+def test_plain_hmc_samples_the_same_posterior() -> None:
     task, test = tasks()
-    given = {"width": 5, "test": test, "chains": 8, **PRIORS, **QUIET}
+    given: dict[str, Any] = {"width": 5, "test": test, "chains": 8, **PRIORS, **QUIET}
     collapsed = sample_posterior(task, draws=300, warmup=150, rng=1, **given)
     plain = sample_posterior(task, sampler="hmc", draws=800, warmup=300, rng=2, **given)
     one, other = summary(collapsed), summary(plain)
@@ -91,7 +96,7 @@ def test_plain_hmc_samples_the_same_posterior():
 
 
 @pytest.mark.parametrize("width,step", [(4, 0.5), (30, 1.6)])
-def test_labels_redrawn_between_steps_leave_the_prior(width, step):
+def test_labels_redrawn_between_steps_leave_the_prior(width: int, step: float) -> None:
     """Geweke (2004): y | W from the model, then W | y by one step: W stays distributed a priori.
 
     The averages over readouts given (W, y) must then average to those of the prior too.
@@ -122,7 +127,7 @@ def test_labels_redrawn_between_steps_leave_the_prior(width, step):
     x = np.array(rows)
     acceptance = x[:, -1].mean()
     assert 0.3 < acceptance < 0.97  # neither no move nor one that any gradient would make
-    precisions = {"weight_variance": sigma**2, "readout_precision": λ1}
+    precisions: dict[str, Any] = {"weight_variance": sigma**2, "readout_precision": λ1}
     K = kernel(X, activation="erf", **precisions)
     K_0 = np.diag(kernel(test.X, activation="erf", **precisions))
     expected = [1, 3, 0, 1, *K[[0, 1, 2], [0, 2, 5]], *K_0, 0, 1, T]
@@ -131,7 +136,7 @@ def test_labels_redrawn_between_steps_leave_the_prior(width, step):
     assert abs(z).max() < 4.5, z
 
 
-def test_exact_draws_stay_distributed_right():
+def test_exact_draws_stay_distributed_right() -> None:
     """Prior draws resampled by their likelihood are moved; their laws must not change."""
     task, _ = tasks(P=4, N0=2)
     target, rng = law(task, 3), np.random.default_rng(0)
@@ -141,7 +146,7 @@ def test_exact_draws_stay_distributed_right():
     weights /= weights.sum()
     assert 1 / (weights**2).sum() > 2000
 
-    def observables(position, value):
+    def observables(position: np.ndarray, value: Any) -> np.ndarray:
         # of both signs under the symmetries, and one that no symmetry touches
         return np.stack([value, position[:, 0, 0], (position**2).sum((1, 2)),
                          (position[..., 0] * position[..., 1]).sum(1)])  # fmt: skip
@@ -158,7 +163,7 @@ def test_exact_draws_stay_distributed_right():
         assert distance.statistic < 1.8 * np.sqrt(1 / 1500 + (weights**2).sum())
 
 
-def test_chains_from_different_starts_agree():
+def test_chains_from_different_starts_agree() -> None:
     task, _ = tasks()
     target, rng = law(task, 5), np.random.default_rng(0)
     starts = np.stack([scale * rng.standard_normal((8, 5, 5)) for scale in (0.0, 1.0, 5.0)])
@@ -176,12 +181,12 @@ def test_chains_from_different_starts_agree():
         assert (away < 4 * np.hypot(error[:, i], error[:, j])).all()
 
 
-def test_the_bias_of_langevin_falls_as_the_square_of_its_step():
+def test_the_bias_of_langevin_falls_as_the_square_of_its_step() -> None:
     """One hidden unit, one input: the exact average and exact starts by quadrature."""
     task, _ = tasks(P=3, N0=1, seed=1)
     target = law(task, 1, collapsed=False)
 
-    def train_error(position):
+    def train_error(position: np.ndarray) -> np.ndarray:
         return ((task.y - target.network.output(*target.split(position))) ** 2).mean(1)
 
     grid = np.stack(np.meshgrid(*[np.linspace(-8, 8, 401)] * 2), axis=-1).reshape(-1, 1, 2)
@@ -204,9 +209,16 @@ def test_the_bias_of_langevin_falls_as_the_square_of_its_step():
     assert np.log2(biases[1] / biases[0]) == pytest.approx(2.2, abs=0.45)
 
 
-def test_langevin_through_the_front_door_and_its_step():
+def test_langevin_through_the_front_door_and_its_step() -> None:
     task, test = tasks()
-    given = {"width": 5, "sampler": "langevin", "chains": 8, "test": test, **PRIORS, **QUIET}
+    given: dict[str, Any] = {
+        "width": 5,
+        "sampler": "langevin",
+        "chains": 8,
+        "test": test,
+        **PRIORS,
+        **QUIET,
+    }
     adapted = sample_posterior(task, draws=5, warmup=200, rng=0, **given)
     assert 0.05 < adapted.attrs["step_size"] <= 0.5
     fixed = sample_posterior(
@@ -220,7 +232,7 @@ def test_langevin_through_the_front_door_and_its_step():
 
 
 @pytest.mark.parametrize("width", [5, 20])
-def test_what_a_state_carries_measures_the_same(width):
+def test_what_a_state_carries_measures_the_same(width: int) -> None:
     """On both sides of P = N1: with the fit of the last gradient, and from the weights anew."""
     task, test = tasks()
     target, rng = law(task, width), np.random.default_rng(0)
@@ -237,9 +249,17 @@ def test_what_a_state_carries_measures_the_same(width):
         np.testing.assert_array_equal(ours, plain)
 
 
-def test_a_stand_in_costs_no_acceptance_at_the_coldest_temperature_that_has_one(monkeypatch):
+def test_a_stand_in_costs_no_acceptance_at_the_coldest_temperature_that_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     X = np.random.default_rng(0).standard_normal((12, 4))
-    given = {"width": 8, "temperature": stand_ins.COLDEST, "chains": 8, "warmup": 90, "draws": 40}
+    given: dict[str, Any] = {
+        "width": 8,
+        "temperature": stand_ins.COLDEST,
+        "chains": 8,
+        "warmup": 90,
+        "draws": 40,
+    }
     steps = {}
     for coldest in (stand_ins.COLDEST, np.inf):
         monkeypatch.setattr(stand_ins, "COLDEST", coldest)
@@ -250,9 +270,9 @@ def test_a_stand_in_costs_no_acceptance_at_the_coldest_temperature_that_has_one(
     assert near != exact and near > 0.85 * exact
 
 
-def test_trajectories_are_learnt_in_a_warm_up_that_is_long_enough():
+def test_trajectories_are_learnt_in_a_warm_up_that_is_long_enough() -> None:
     task, _ = tasks()
-    given = {"width": 4, "chains": 2, "draws": 2, "rng": 0, **PRIORS, **QUIET}
+    given: dict[str, Any] = {"width": 4, "chains": 2, "draws": 2, "rng": 0, **PRIORS, **QUIET}
     short = sample_posterior(task, warmup=99, **given)
     long, fixed = (sample_posterior(task, warmup=300, step_size=s, **given) for s in (None, 0.3))
     assert short.attrs["trajectory"] == np.pi / 2
@@ -262,9 +282,9 @@ def test_trajectories_are_learnt_in_a_warm_up_that_is_long_enough():
     assert dynamics.attrs["trajectory"] == 0
 
 
-def test_richness_is_a_readout_precision_for_each_unit():
+def test_richness_is_a_readout_precision_for_each_unit() -> None:
     task, _ = tasks()
-    given = {"width": 4, "chains": 1, "draws": 3, "warmup": 3, "rng": 0, **QUIET}
+    given: dict[str, Any] = {"width": 4, "chains": 1, "draws": 3, "warmup": 3, "rng": 0, **QUIET}
     rich = sample_posterior(task, richness=0.5, **given)
     xr.testing.assert_identical(rich, sample_posterior(task, readout_precision=2.0, **given))
     with pytest.raises(TypeError, match=r"sample_posterior.. got an unexpected .* 'temprature'"):
@@ -274,7 +294,7 @@ def test_richness_is_a_readout_precision_for_each_unit():
 # The dataset
 
 
-def test_dataset_has_the_stated_shape_and_attributes():
+def test_dataset_has_the_stated_shape_and_attributes() -> None:
     task, test = tasks()
     data = sample_posterior(
         task, width=3, test=test, chains=2, draws=5, warmup=4, rng=0, **PRIORS, **QUIET
@@ -297,10 +317,10 @@ def test_dataset_has_the_stated_shape_and_attributes():
 
 
 @pytest.mark.parametrize("sampler", ["collapsed-hmc", "hmc", "langevin"])
-def test_one_seed_gives_one_result(sampler):
+def test_one_seed_gives_one_result(sampler: str) -> None:
     task, _ = tasks()
 
-    def run(seed):
+    def run(seed: int) -> Dataset:
         return sample_posterior(
             task, width=3, sampler=sampler, chains=2, draws=4, warmup=4, rng=seed, **QUIET
         )
@@ -310,7 +330,7 @@ def test_one_seed_gives_one_result(sampler):
     assert not np.allclose(run(7).order_parameter, run(8).order_parameter)
 
 
-def test_progress_is_shown_on_request(capsys):
+def test_progress_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     task, _ = tasks()
     sample_posterior(task, width=2, chains=1, draws=3, warmup=3, rng=0, progress=True)
     assert "networks" in capsys.readouterr().err
@@ -321,10 +341,16 @@ def test_progress_is_shown_on_request(capsys):
 # Tempering
 
 
-def test_tempered_chains_have_the_exact_averages_at_their_own_temperature():
+def test_tempered_chains_have_the_exact_averages_at_their_own_temperature() -> None:
     task, test = tasks()
     exact = linear.solve(task, width=5, **PRIORS)
-    given = {"width": 5, "activation": "linear", "test": test, "chains": 8, "tempering": (0.5, 2)}
+    given: dict[str, Any] = {
+        "width": 5,
+        "activation": "linear",
+        "test": test,
+        "chains": 8,
+        "tempering": (0.5, 2),
+    }
     given |= {"draws": 250, "warmup": 100, **PRIORS, **QUIET}
     data = sample_posterior(task, rng=1, **given)
     table = summary(data)
@@ -337,7 +363,7 @@ def test_tempered_chains_have_the_exact_averages_at_their_own_temperature():
     xr.testing.assert_identical(data, sample_posterior(task, rng=1, **given))
 
 
-def test_tempering_carries_chains_between_modes_that_keep_them_apart():
+def test_tempering_carries_chains_between_modes_that_keep_them_apart() -> None:
     """One relu unit fits one of two examples, with w > 0 or with w < 0: wells of known weight."""
     T, task = 0.02, Task([[1.0], [-1.0]], [1.0, 1.02])
     w = np.linspace(-8, 8, 160_001)
@@ -346,7 +372,13 @@ def test_tempering_carries_chains_between_modes_that_keep_them_apart():
     density = np.exp(log_density - log_density.max())
     right = density[w > 0].sum() / density.sum()
     assert 0.2 < right < 0.4 and log_density.max() - log_density[80_000] > 20
-    given = {"width": 1, "activation": "relu", "temperature": T, "chains": 20, "warmup": 50}
+    given: dict[str, Any] = {
+        "width": 1,
+        "activation": "relu",
+        "temperature": T,
+        "chains": 20,
+        "warmup": 50,
+    }
     given |= {"draws": 200, "weights": True, "rng": 0, **QUIET}
     stuck = sample_posterior(task, **given).hidden_weights[..., 0, 0] > 0
     assert set(stuck.mean("draw").values) == {0, 1}
@@ -373,7 +405,7 @@ FAR = Activation("far", lambda z: np.where(abs(z) > 5, np.nan, z), np.ones_like)
         ("hmc", FAR),
     ],
 )
-def test_a_posterior_that_is_not_finite_stops_with_the_state(sampler, activation):
+def test_a_posterior_that_is_not_finite_stops_with_the_state(sampler: str, activation: str) -> None:
     task, _ = tasks()
     with pytest.raises(SamplingError, match=r"not finite .*chains.*higher temperature") as caught:
         sample_posterior(
@@ -385,13 +417,13 @@ def test_a_posterior_that_is_not_finite_stops_with_the_state(sampler, activation
     assert when in str(caught.value)
 
 
-def test_a_likelihood_of_zero_is_rejected_and_no_error():
+def test_a_likelihood_of_zero_is_rejected_and_no_error() -> None:
     """ln 0 = -inf with finite gradients: a trajectory ends there, and is not taken."""
 
     class Cliff:
         readout_precision = 1.0
 
-        def joint(self, W, v):
+        def joint(self, W: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             value = np.where(W[:, 0, 0] > 1.0, -np.inf, 0.0)
             return value, np.zeros_like(W), np.zeros_like(v)
 
@@ -404,7 +436,7 @@ def test_a_likelihood_of_zero_is_rejected_and_no_error():
     assert 0.5 < np.max(reached) < 1.0
 
 
-def test_langevin_that_runs_away_says_so():
+def test_langevin_that_runs_away_says_so() -> None:
     task, _ = tasks()
     with pytest.raises(SamplingError, match=r"of size 1.9.*smaller step") as caught:
         sample_posterior(
@@ -414,7 +446,7 @@ def test_langevin_that_runs_away_says_so():
     assert np.isfinite(caught.value.state).all()
 
 
-def test_a_step_much_too_large_is_a_divergence_not_an_error():
+def test_a_step_much_too_large_is_a_divergence_not_an_error() -> None:
     task, _ = tasks()
     data = sample_posterior(
         task, width=3, activation="relu", sampler="hmc", step_size=1.5, warmup=0, draws=20,
@@ -451,7 +483,9 @@ def test_a_step_much_too_large_is_a_divergence_not_an_error():
         ({"task": np.ones((2, 5))}, TypeError, "task must be a tlnb.Task"),
     ],
 )
-def test_bad_arguments_are_named(change, error, words):
-    arguments = {"task": tasks()[0], "width": 3, "rng": 0, **QUIET} | change
+def test_bad_arguments_are_named(
+    change: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    arguments: dict[str, Any] = {"task": tasks()[0], "width": 3, "rng": 0, **QUIET} | change
     with pytest.raises(error, match=words):
         sample_posterior(arguments.pop("task"), **arguments)

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
+from xarray import Dataset
 
 from tests.instances import linear_teachers
 from tests.instances import noisy_teacher as tasks
 from tlnb import Task
 from tlnb.sampling import sample_posterior, sample_transfer, summary
+from tlnb.sampling.chains import Run
 from tlnb.theory import transfer
 
-QUIET = {"progress": False}
+QUIET: dict[str, Any] = {"progress": False}
 
 
 @pytest.fixture(scope="module")
-def related():
+def related() -> tuple[Task, Task, Task]:
     return linear_teachers(0, 40, 10, n_features=12, n_test=8)
 
 
-def z_scores(table, expected):
+def z_scores(table: Any, expected: Any) -> dict[str, float]:
     return {k: (table["mean"][k] - v) / table.mcse[k] for k, v in expected.items()}
 
 
-def test_without_coupling_nothing_is_shared(related):
+def test_without_coupling_nothing_is_shared(related: tuple[Task, Task, Task]) -> None:
     source, target, test = related
-    given = {"width": 10, "temperature": 0.2, **QUIET}
+    given: dict[str, Any] = {"width": 10, "temperature": 0.2, **QUIET}
     data = sample_transfer(
         source, target, coupling=0.0, sources=40, test=test, draws=60, warmup=60, rng=0, **given
     )
@@ -47,9 +51,11 @@ def test_without_coupling_nothing_is_shared(related):
     assert bias + variance == pytest.approx(table["mean"]["test_error"], rel=1e-10)
 
 
-def test_frozen_features_are_the_limit_of_a_strong_coupling(related):
+def test_frozen_features_are_the_limit_of_a_strong_coupling(
+    related: tuple[Task, Task, Task],
+) -> None:
     source, target, test = related
-    given = {"width": 10, "temperature": 0.2, "sources": 40, "test": test, "rng": 3}
+    given: dict[str, Any] = {"width": 10, "temperature": 0.2, "sources": 40, "test": test, "rng": 3}
     given |= {"warmup": 60, **QUIET}
     frozen = sample_transfer(source, target, coupling=np.inf, **given)
     assert dict(frozen.sizes) == {"source": 40, "chain": 1, "draw": 1, "test": 8}
@@ -64,9 +70,9 @@ def test_frozen_features_are_the_limit_of_a_strong_coupling(related):
     assert (frozen.Q_tt > 0).all() and (frozen.Q_t > frozen.Q_tt).all()
 
 
-def test_transfer_at_moderate_coupling_meets_the_theory():
+def test_transfer_at_moderate_coupling_meets_the_theory() -> None:
     source, target, test = linear_teachers(0, 80, 15, n_test=20)
-    given = {"width": 40, "temperature": 0.1, "coupling": 2.0}
+    given: dict[str, Any] = {"width": 40, "temperature": 0.1, "coupling": 2.0}
     theory = transfer.solve(source, target, **given)
     outcome = theory.predict(test.X, test.y)
     data = sample_transfer(
@@ -95,10 +101,10 @@ def test_transfer_at_moderate_coupling_meets_the_theory():
     assert table["mean"]["Q_st"] > 10 * table.mcse["Q_st"]
 
 
-def test_unequal_priors_of_source_and_target_are_each_its_own():
+def test_unequal_priors_of_source_and_target_are_each_its_own() -> None:
     """Frozen linear features at N1 = 1: one-dimensional integrals over the source's weight."""
     source, target = Task([[1.2], [-0.7]], [0.9, -0.2]), Task([[0.8]], [1.1])
-    priors = {
+    priors: dict[str, Any] = {
         "temperature": 0.3, "readout_precision": 0.8, "weight_precision": 5.0,
         "source_temperature": 0.6, "source_readout_precision": 1.9, "source_weight_precision": 0.5,
     }  # fmt: skip
@@ -128,10 +134,10 @@ def test_unequal_priors_of_source_and_target_are_each_its_own():
     assert (table.mcse[list(expected)] < 0.05 * np.array(list(expected.values()))).all()
 
 
-def test_three_replicas_and_reproducible_transfer(related):
+def test_three_replicas_and_reproducible_transfer(related: tuple[Task, Task, Task]) -> None:
     source, target, _ = related
 
-    def run(seed):
+    def run(seed: int) -> Dataset:
         return sample_transfer(
             source, target, width=4, coupling=3.0, sources=5, chains=3, draws=3, warmup=5,
             rng=seed, **QUIET,
@@ -146,9 +152,11 @@ def test_three_replicas_and_reproducible_transfer(related):
     assert len(np.unique(data.Q_tt[..., 0])) == 15
 
 
-def test_sources_drawn_before_are_the_same_as_those_drawn_within(related):
+def test_sources_drawn_before_are_the_same_as_those_drawn_within(
+    related: tuple[Task, Task, Task],
+) -> None:
     source, target, test = related
-    given = {"width": 4, "temperature": 0.2, "warmup": 8, **QUIET}
+    given: dict[str, Any] = {"width": 4, "temperature": 0.2, "warmup": 8, **QUIET}
     rng = np.random.default_rng(5)
     sources = sample_posterior(source, chains=5, draws=4, thin=3, weights=True, rng=rng, **given)
     assert sources.hidden_weights.dims == ("chain", "draw", "unit", "feature")
@@ -186,9 +194,18 @@ def test_sources_drawn_before_are_the_same_as_those_drawn_within(related):
         ({"temprature": 0.1}, TypeError, "temprature"),
     ],
 )
-def test_bad_arguments_of_a_transfer_are_named(change, error, words):
+def test_bad_arguments_of_a_transfer_are_named(
+    change: dict[str, Any], error: type[Exception], words: str
+) -> None:
     task = tasks()[0]
-    given = {"source": task, "target": task, "width": 3, "coupling": 1.0, "rng": 0, **QUIET}
+    given: dict[str, Any] = {
+        "source": task,
+        "target": task,
+        "width": 3,
+        "coupling": 1.0,
+        "rng": 0,
+        **QUIET,
+    }
     given |= change
     with pytest.raises(error, match=words):
         sample_transfer(given.pop("source"), given.pop("target"), **given)
@@ -199,10 +216,10 @@ def test_bad_arguments_of_a_transfer_are_named(change, error, words):
     [{"width": 4}, {"source_temperature": 0.3}, {"source_weight_precision": 2.0},
      {"activation": "tanh"}, {"source": tasks(seed=1)[0]}, {"source": tasks(N0=6)[0]}],
 )  # fmt: skip
-def test_sources_of_another_posterior_are_refused(change):
+def test_sources_of_another_posterior_are_refused(change: dict[str, Any]) -> None:
     task = tasks()[0]
     drawn = sample_posterior(task, width=3, weights=True, draws=3, warmup=0, rng=0, **QUIET)
-    given = {"source": task, "width": 3, "coupling": 1.0} | change
+    given: dict[str, Any] = {"source": task, "width": 3, "coupling": 1.0} | change
     target = tasks(N0=given["source"].n_features)[0]
     with pytest.raises(ValueError, match=r"sources must be .* from the posterior of this source"):
         sample_transfer(given.pop("source"), target, sources=drawn, **given, **QUIET)
@@ -216,14 +233,23 @@ def test_sources_of_another_posterior_are_refused(change):
             sample_transfer(task, task, sources=bare, width=3, coupling=1.0, **QUIET)
 
 
-def test_no_random_numbers_are_shared_with_the_sampler_of_one_task(monkeypatch):
+def test_no_random_numbers_are_shared_with_the_sampler_of_one_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Both with the integer 5, and a Generator is used as it is."""
     from tlnb.sampling import posterior
     from tlnb.sampling import transfer as module
 
     first = []
 
-    def run(targets, sampler, positions, plan, rng, *rest):
+    def run(
+        targets: Any,
+        sampler: str,
+        positions: np.ndarray,
+        plan: Any,
+        rng: np.random.Generator,
+        *rest: Any,
+    ) -> Run:
         first.append(positions.ravel()[:50])
         return original(targets, sampler, positions, plan, rng, *rest)
 
@@ -238,9 +264,16 @@ def test_no_random_numbers_are_shared_with_the_sampler_of_one_task(monkeypatch):
     np.testing.assert_array_equal(first[2], first[0])
 
 
-def test_the_old_name_of_the_seed_is_taken_with_a_warning():
+def test_the_old_name_of_the_seed_is_taken_with_a_warning() -> None:
     task = tasks()[0]
-    given = {"width": 3, "coupling": 1.0, "sources": 4, "draws": 2, "warmup": 2, **QUIET}
+    given: dict[str, Any] = {
+        "width": 3,
+        "coupling": 1.0,
+        "sources": 4,
+        "draws": 2,
+        "warmup": 2,
+        **QUIET,
+    }
     with pytest.warns(DeprecationWarning, match="argument seed of sample_transfer is now rng"):
         old = sample_transfer(task, task, seed=1, **given)
     xr.testing.assert_identical(old, sample_transfer(task, task, rng=1, **given))

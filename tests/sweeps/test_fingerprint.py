@@ -7,6 +7,9 @@ import linecache
 import subprocess
 import sys
 import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,20 +42,20 @@ def double(x):
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
     """A folder of modules on the path; call it to get the point function as of now."""
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf8")
     monkeypatch.syspath_prepend(tmp_path)
 
-    def forget():
+    def forget() -> None:
         for name in [name for name in sys.modules if name.split(".")[0] in ("study", "beside")]:
             del sys.modules[name]
         importlib.invalidate_caches()
         fingerprint._digest.cache_clear()
 
-    def point():
+    def point() -> Any:
         forget()
         return importlib.import_module("study.point").point
 
@@ -61,7 +64,7 @@ def study(tmp_path, monkeypatch):
     forget()
 
 
-def change(study, name: str, old: str, new: str) -> None:
+def change(study: Any, name: str, old: str, new: str) -> None:
     path = study.folder / name
     text = path.read_text(encoding="utf8")
     assert old in text
@@ -79,7 +82,9 @@ def change(study, name: str, old: str, new: str) -> None:
     ],
     ids=["function", "helper", "constant", "imported when called", "module of another folder"],
 )
-def test_code_that_the_function_reaches_counts(study, name, old, new):
+def test_code_that_the_function_reaches_counts(
+    study: Callable, name: str, old: str, new: str
+) -> None:
     before = code_fingerprint(study())
     assert code_fingerprint(study()) == before
     change(study, name, old, new)
@@ -88,7 +93,7 @@ def test_code_that_the_function_reaches_counts(study, name, old, new):
     assert code_fingerprint(study()) == before
 
 
-def test_comments_docstrings_layout_and_other_modules_do_not_count(study):
+def test_comments_docstrings_layout_and_other_modules_do_not_count(study: Callable) -> None:
     before = code_fingerprint(study())
     change(study, "study/unrelated.py", "1", "2")
     change(study, "study/helpers.py", "return 2 * x", "return (2\n        * x)  # twice")
@@ -97,7 +102,9 @@ def test_comments_docstrings_layout_and_other_modules_do_not_count(study):
     assert code_fingerprint(study()) == before
 
 
-def test_the_package_counts(study, tmp_path, monkeypatch):
+def test_the_package_counts(
+    study: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = code_fingerprint(study())
     other = tmp_path / "other.py"
     other.write_text("X = 1\n", encoding="utf8")
@@ -106,17 +113,17 @@ def test_the_package_counts(study, tmp_path, monkeypatch):
     assert code_fingerprint(study()) != before
 
 
-def test_installed_and_standard_modules_are_not_followed(study):
+def test_installed_and_standard_modules_are_not_followed(study: Callable) -> None:
     module = sys.modules[study().__module__]
     assert sorted(fingerprint._local_modules(module)) == [
         "beside", "study", "study.helpers", "study.late", "study.point", "study.settings"
     ]  # fmt: skip
 
 
-def test_resumed_sweep_computes_points_of_other_code_again(study):
+def test_resumed_sweep_computes_points_of_other_code_again(study: Callable) -> None:
     """The defect: a helper is changed between a kill and the next start."""
     path = study.folder / "a.nc"
-    settings = {"path": path, "seed": 0, "workers": 1, "progress": False}
+    settings: dict[str, Any] = {"path": path, "seed": 0, "workers": 1, "progress": False}
     first = sweeps.run_grid(study(), {"width": [1, 2]}, **settings)
     change(study, "study/helpers.py", "2 * x", "4 * x")
     with pytest.warns(UserWarning, match="version of the code: computing it again"):
@@ -140,7 +147,9 @@ def cell(module: types.ModuleType, source: str) -> None:
         "class Shift:\n    def __call__(self, x):\n        return x + 2",
     ],
 )
-def test_in_a_notebook_what_the_function_names_counts(monkeypatch, new):
+def test_in_a_notebook_what_the_function_names_counts(
+    monkeypatch: pytest.MonkeyPatch, new: str
+) -> None:
     notebook = types.ModuleType("a_notebook")
     monkeypatch.setitem(sys.modules, "a_notebook", notebook)
     cells = [
@@ -159,14 +168,14 @@ def test_in_a_notebook_what_the_function_names_counts(monkeypatch, new):
     assert code_fingerprint(notebook.point)
 
 
-def test_parameters_of_equal_value_are_one_text():
+def test_parameters_of_equal_value_are_one_text() -> None:
     assert as_json({"b": np.float64(1.5), "a": 1}) == as_json({"a": 1, "b": 1.5})
     assert as_json(np.arange(3)) != as_json(np.arange(3.0))
     with pytest.raises(TypeError, match="fixed must hold numbers"):
         as_json(object())
 
 
-def test_two_processes_find_the_same(study):
+def test_two_processes_find_the_same(study: Callable) -> None:
     code = "import sys; sys.path[:0] = sys.argv[1:]\n"
     code += "from study.point import point; from tlnb.sweeps.fingerprint import code_fingerprint\n"
     code += "print(code_fingerprint(point))"
@@ -192,7 +201,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("as_file", [True, False], ids=["script", "notebook"])
-def test_function_of_a_script_or_notebook_runs_in_workers(tmp_path, as_file):
+def test_function_of_a_script_or_notebook_runs_in_workers(tmp_path: Path, as_file: bool) -> None:
     """In a worker ``__main__`` is another module: its function came by value."""
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf8")
     run = [sys.executable, "script.py"] if as_file else [sys.executable, "-c", SCRIPT]

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import joblib
@@ -20,17 +22,20 @@ import psutil
 import pytest
 import xarray as xr
 from threadpoolctl import threadpool_info
+from xarray import Dataset
 
 from tlnb import __version__, sweeps
 from tlnb.sweeps import points, run, storage
 
-GRID = {"width": [10, 20, 40], "scheme": ["a", "b"], "coupling": [0, 0.5, np.inf]}
+GRID: dict[str, Any] = {"width": [10, 20, 40], "scheme": ["a", "b"], "coupling": [0, 0.5, np.inf]}
 ROOT = Path(__file__).resolve().parents[2]
 LONG = {**GRID, "coupling": [*range(6)]}
-SMALL = {"width": [1, 2, 3]}
+SMALL: dict[str, Any] = {"width": [1, 2, 3]}
 
 
-def draws(width, scheme, coupling, *, n=4, seed, delay=0.0):
+def draws(
+    width: float, scheme: str, coupling: float, *, n: int = 4, seed: int, delay: float = 0.0
+) -> dict[str, Any]:
     """Random numbers, a matrix product (whose last bits depend on BLAS threads), a flag."""
     time.sleep(delay)
     rng = np.random.default_rng(seed)
@@ -42,14 +47,14 @@ def draws(width, scheme, coupling, *, n=4, seed, delay=0.0):
     }
 
 
-def labelled(width, *, seed):
+def labelled(width: float, *, seed: int) -> Dataset:
     x = np.linspace(0.0, 1.0, 3)
     data = {"curve": ("x", width * x), "seed": (), "count": ("x", np.arange(3))}
     data["seed"] = ((), float(seed))
     return xr.Dataset(data, coords={"x": x, "kind": ("x", ["p", "q", "r"])}, attrs={"lost": 1})
 
 
-def fragile(width, *, broken, level=0.0):
+def fragile(width: float, *, broken: Any, level: int = 0.0) -> dict[str, Any]:
     """Fail at width 2 while the file ``broken`` exists; note each call in a file beside."""
     with open(f"{broken}.calls", "a", encoding="utf8") as calls:
         calls.write(f"{width} ")
@@ -58,7 +63,7 @@ def fragile(width, *, broken, level=0.0):
     return {"square": width**2, "half": width / 2}
 
 
-def noted(width, *, calls):
+def noted(width: float, *, calls: Any) -> dict[str, Any]:
     """Note each call in a file, and take a while."""
     with open(calls, "a", encoding="utf8") as file:
         file.write(f"{width} ")
@@ -66,33 +71,33 @@ def noted(width, *, calls):
     return {"square": width**2}
 
 
-def uneven(width):
+def uneven(width: float) -> dict[str, Any]:
     return {"values": np.zeros(2 if width == 2 else 3)}
 
 
-def nothing(width):
+def nothing(width: float) -> dict[str, Any]:
     return {}
 
 
-def text(width):
+def text(width: float) -> dict[str, Any]:
     return {"values": np.array(["x"])}
 
 
-def clash(width):
+def clash(width: float) -> dict[str, Any]:
     return {"width": 1.0}
 
 
-def always(width):
+def always(width: float) -> None:
     raise ValueError(f"never at {width}")
 
 
-def threads(width):
+def threads(width: float) -> dict[str, Any]:
     time.sleep(0.1)
     pools = [pool["num_threads"] for pool in threadpool_info()]
     return {"blas": max(pools), "process": os.getpid()}
 
 
-def sweep(path, function=draws, grid=GRID, **options):
+def sweep(path: Path, function: Callable = draws, grid: Any = GRID, **options: Any) -> Dataset:
     return sweeps.run_grid(function, grid, path=path, **{"seed": 7, "progress": False, **options})
 
 
@@ -106,11 +111,11 @@ def bits(dataset: xr.Dataset) -> dict[str, bytes | list]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return sweep(tmp_path_factory.mktemp("sweep") / "whole.nc", workers=1)
 
 
-def test_dataset_is_over_the_grid(undisturbed):
+def test_dataset_is_over_the_grid(undisturbed: Dataset) -> None:
     assert undisturbed["draw"].dims == ("width", "scheme", "coupling", "draw_0")
     assert (undisturbed["flag"] == (undisturbed["scheme"] == "a")).all()
     for point in ({"width": 20, "scheme": "b", "coupling": 0.5},
@@ -120,52 +125,57 @@ def test_dataset_is_over_the_grid(undisturbed):
     assert (undisturbed["failure"] == "").all()
 
 
-def test_attributes_say_what_made_it(tmp_path, undisturbed):
+def test_attributes_say_what_made_it(tmp_path: Path, undisturbed: Dataset) -> None:
     attrs = undisturbed.attrs
     assert attrs["function"].endswith("test_run.draws") and attrs["seed"] == "7"
     assert attrs["tlnb"] == __version__ and attrs["numpy"] == np.__version__
     assert "run_grid" in attrs["command"] and str(tmp_path) not in str(attrs)
     made = sweep(tmp_path / "a.nc", labelled, SMALL, command="python results/a.py", workers=1)
     assert made.attrs["command"] == "python results/a.py"
-    options = {"fixed": {"broken": str(tmp_path / "no"), "level": np.ones(3)}, "workers": 1}
+    options: dict[str, Any] = {
+        "fixed": {"broken": str(tmp_path / "no"), "level": np.ones(3)},
+        "workers": 1,
+    }
     made = sweep(tmp_path / "b.nc", fragile, SMALL, **options)
     noted = json.loads(made.attrs["fixed"])
     assert noted["broken"] == str(tmp_path / "no") and noted["level"]["shape"] == [3]
 
 
-def test_result_is_netcdf_for_any_reader(tmp_path, undisturbed):
+def test_result_is_netcdf_for_any_reader(tmp_path: Path, undisturbed: Dataset) -> None:
     sweep(tmp_path / "a.nc", labelled, SMALL, workers=1)
     with h5py.File(tmp_path / "a.nc") as file:
         np.testing.assert_array_equal(file["curve"][2], [0.0, 1.5, 3.0])
     assert [file.name for file in tmp_path.iterdir()] == ["a.nc"]
 
 
-def test_labelled_results_keep_their_coordinates(tmp_path):
+def test_labelled_results_keep_their_coordinates(tmp_path: Path) -> None:
     made = sweep(tmp_path / "a.nc", labelled, SMALL, workers=1)
     assert made["curve"].dims == ("width", "x") and made["kind"].values.tolist() == ["p", "q", "r"]
     assert made["count"].dtype == np.int64 and "lost" not in made.attrs
     assert len(set(made["seed"].values)) == 3
 
 
-def test_dimensions_can_be_named(tmp_path):
+def test_dimensions_can_be_named(tmp_path: Path) -> None:
     made = sweep(tmp_path / "a.nc", dims={"draw": ["replica"]}, fixed={"n": 2}, workers=1)
     assert made["draw"].dims[-1] == "replica" and made.sizes["replica"] == 2
 
 
-def test_two_workers_give_the_same_bits(tmp_path, undisturbed):
+def test_two_workers_give_the_same_bits(tmp_path: Path, undisturbed: Dataset) -> None:
     assert bits(sweep(tmp_path / "a.nc", workers=2)) == bits(undisturbed)
 
 
 @pytest.fixture
-def client():
+def client() -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(host="127.0.0.1", **options) as cluster, Client(cluster) as client:
         yield client
 
 
-def test_dask_cluster_gives_the_same_bits(tmp_path, undisturbed, client):
+def test_dask_cluster_gives_the_same_bits(
+    tmp_path: Path, undisturbed: Dataset, client: Any
+) -> None:
     assert bits(sweep(tmp_path / "a.nc", backend="dask")) == bits(undisturbed)
     made = sweep(tmp_path / "b.nc", threads, {"width": list(range(1, 13))}, backend="dask")
     assert (made["blas"] == 1).all()
@@ -173,14 +183,16 @@ def test_dask_cluster_gives_the_same_bits(tmp_path, undisturbed, client):
     assert len(processes) == 2 and os.getpid() not in processes
 
 
-def test_dask_workers_of_several_threads_are_refused(tmp_path, monkeypatch):
+def test_dask_workers_of_several_threads_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = SimpleNamespace(nthreads=lambda: {"tcp://127.0.0.1:1": 2})
     monkeypatch.setattr("distributed.get_client", lambda: client)
     with pytest.raises(ValueError, match="one thread each"):
         sweep(tmp_path / "a.nc", labelled, SMALL, backend="dask")
 
 
-def test_seeds_belong_to_parameters_not_to_places(tmp_path, undisturbed):
+def test_seeds_belong_to_parameters_not_to_places(tmp_path: Path, undisturbed: Dataset) -> None:
     part = {"coupling": [0.5], "scheme": ["b"], "width": [40.0]}
     alone = sweep(tmp_path / "a.nc", grid=part, workers=1)
     np.testing.assert_array_equal(
@@ -191,7 +203,7 @@ def test_seeds_belong_to_parameters_not_to_places(tmp_path, undisturbed):
     assert sweeps.point_seed(0, {"a": 1, "b": 0}) == sweeps.point_seed(0, {"b": -0.0, "a": 1.0})
 
 
-def test_blas_threads_times_workers_stay_within_the_cores(tmp_path):
+def test_blas_threads_times_workers_stay_within_the_cores(tmp_path: Path) -> None:
     made = sweep(tmp_path / "a.nc", threads, SMALL, workers=100)
     assert (made["blas"] == 1).all()
     assert len(set(made["process"].values.tolist())) <= joblib.cpu_count()
@@ -206,7 +218,7 @@ sweep(sys.argv[2], grid=LONG, fixed={"delay": 0.05}, workers=2)
 """
 
 
-def test_killed_sweep_continues_to_the_same_bits(tmp_path):
+def test_killed_sweep_continues_to_the_same_bits(tmp_path: Path) -> None:
     calm = sweep(tmp_path / "calm.nc", grid=LONG, workers=1)
     path, folder = tmp_path / "killed.nc", tmp_path / "killed.nc.points"
     command = [sys.executable, "-c", SCRIPT, str(ROOT), str(path)]
@@ -249,7 +261,7 @@ assert (made["square"] == [1, 4, 9, 16]).all()
 """
 
 
-def test_two_runs_at_a_time_compute_every_point_once(tmp_path):
+def test_two_runs_at_a_time_compute_every_point_once(tmp_path: Path) -> None:
     """The second waits and takes what the first has made; then nothing but the file is left."""
     calls = tmp_path / "calls"
     command = [sys.executable, "-c", TWO_RUNS, str(ROOT), str(tmp_path / "a.nc"), str(calls)]
@@ -262,7 +274,7 @@ def test_two_runs_at_a_time_compute_every_point_once(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.nc", "calls"]
 
 
-def test_lock_of_a_run_that_died_is_free(tmp_path):
+def test_lock_of_a_run_that_died_is_free(tmp_path: Path) -> None:
     code = "import os, sys, pathlib; sys.path.insert(0, sys.argv[1])\n"
     code += "from tlnb.sweeps.storage import only_run\n"
     code += "with only_run(pathlib.Path(sys.argv[2])): os._exit(3)"
@@ -274,17 +286,24 @@ def test_lock_of_a_run_that_died_is_free(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_point_of_changed_code_is_not_computed(tmp_path, monkeypatch):
+def test_point_of_changed_code_is_not_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a worker does that imported the code after it was edited."""
     monkeypatch.setattr(points, "worker_fingerprint", lambda function: "other")
     with pytest.raises(RuntimeError, match="code was changed after the sweep began"):
         sweep(tmp_path / "a.nc", labelled, SMALL, workers=1)
 
 
-def test_failing_point_is_recorded_then_tried_again(tmp_path):
+def test_failing_point_is_recorded_then_tried_again(tmp_path: Path) -> None:
     path, broken = tmp_path / "a.nc", tmp_path / "broken"
     broken.touch()
-    options = {"function": fragile, "grid": SMALL, "fixed": {"broken": str(broken)}, "workers": 1}
+    options: dict[str, Any] = {
+        "function": fragile,
+        "grid": SMALL,
+        "fixed": {"broken": str(broken)},
+        "workers": 1,
+    }
     with pytest.warns(UserWarning, match="1 points failed.*no convergence here"):
         made = sweep(path, **options)
     assert made["failure"].values.tolist() == ["", "ArithmeticError: no convergence here", ""]
@@ -304,7 +323,7 @@ def test_failing_point_is_recorded_then_tried_again(tmp_path):
     assert len(calls.read_text().split()) == 7
 
 
-def test_point_unlike_the_others_is_a_failure(tmp_path):
+def test_point_unlike_the_others_is_a_failure(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="layout") as caught:
         made = sweep(tmp_path / "a.nc", uneven, SMALL, workers=1)
     assert {warning.filename for warning in caught} == {__file__}
@@ -316,13 +335,13 @@ def test_point_unlike_the_others_is_a_failure(tmp_path):
     ("function", "words"),
     [(always, "never at 1"), (nothing, "named arrays"), (text, "real"), (clash, "names other")],
 )
-def test_sweep_without_one_result_says_why(tmp_path, function, words):
+def test_sweep_without_one_result_says_why(tmp_path: Path, function: Callable, words: str) -> None:
     with pytest.raises(RuntimeError, match=words):
         sweep(tmp_path / "a.nc", function, SMALL, workers=1)
     assert not (tmp_path / "a.nc").exists()
 
 
-def _interrupt(path, **options):
+def _interrupt(path: Path, **options: Any) -> list[Any]:
     """Leave the points of a sweep as a kill before the last step does."""
     whole = run.merge
     try:
@@ -334,7 +353,7 @@ def _interrupt(path, **options):
     return sorted(path.with_name(path.name + ".points").glob("*.nc"))
 
 
-def test_point_of_another_place_is_not_used(tmp_path, undisturbed):
+def test_point_of_another_place_is_not_used(tmp_path: Path, undisturbed: Dataset) -> None:
     path, grid = tmp_path / "a.nc", {**GRID, "width": [20], "scheme": ["a"]}
     first, second, _ = _interrupt(path, grid=grid)
     first.write_bytes(second.read_bytes())
@@ -344,7 +363,9 @@ def test_point_of_another_place_is_not_used(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize("other", [{"seed": 8}, {"fixed": {"n": 4}}, {"fixed": {"delay": 1e-4}}])
-def test_points_of_another_sweep_are_not_used(tmp_path, undisturbed, other):
+def test_points_of_another_sweep_are_not_used(
+    tmp_path: Path, undisturbed: Dataset, other: dict[str, Any]
+) -> None:
     path = tmp_path / "a.nc"
     grid = {**GRID, "width": [20], "scheme": ["a"]}
     foreign = _interrupt(path, grid=grid, **other)
@@ -355,7 +376,7 @@ def test_points_of_another_sweep_are_not_used(tmp_path, undisturbed, other):
     assert all(file.exists() for file in foreign)
 
 
-def test_result_of_another_sweep_is_not_used(tmp_path):
+def test_result_of_another_sweep_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "a.nc"
     sweep(path, labelled, SMALL, workers=1)
     with pytest.warns(UserWarning, match="another function.*again") as caught:
@@ -364,9 +385,9 @@ def test_result_of_another_sweep_is_not_used(tmp_path):
     assert made.sizes["width"] == 2
 
 
-def test_points_of_a_smaller_grid_are_used(tmp_path):
+def test_points_of_a_smaller_grid_are_used(tmp_path: Path) -> None:
     path, calls = tmp_path / "a.nc", tmp_path / "b.calls"
-    options = {"function": fragile, "fixed": {"broken": str(tmp_path / "b")}}
+    options: dict[str, Any] = {"function": fragile, "fixed": {"broken": str(tmp_path / "b")}}
     _interrupt(path, grid=SMALL, **options)
     made = sweep(path, grid={"width": [4, 3, 2, 1]}, workers=1, **options)
     assert calls.read_text().split() == ["1", "2", "3", "4"]
@@ -375,7 +396,7 @@ def test_points_of_a_smaller_grid_are_used(tmp_path):
 
 @pytest.mark.parametrize("damage", [lambda c: b"", lambda c: c[:-1], lambda c: b"\0" + c[1:],
                                     lambda c: b"netCDF? " * 99, lambda c: c + b"\n"])  # fmt: skip
-def test_damaged_result_is_found(tmp_path, damage):
+def test_damaged_result_is_found(tmp_path: Path, damage: Callable) -> None:
     path = tmp_path / "a.nc"
     made = sweep(path, labelled, SMALL, workers=1)
     path.write_bytes(damage(path.read_bytes()))
@@ -385,7 +406,7 @@ def test_damaged_result_is_found(tmp_path, damage):
         assert bits(sweep(path, labelled, SMALL, workers=1)) == bits(made)
 
 
-def test_load_wants_a_whole_sweep(tmp_path):
+def test_load_wants_a_whole_sweep(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         sweeps.load(tmp_path / "none.nc")
     point, *_ = _interrupt(tmp_path / "a.nc", function=labelled, grid=SMALL)
@@ -393,19 +414,19 @@ def test_load_wants_a_whole_sweep(tmp_path):
         sweeps.load(point)
 
 
-def test_nothing_stored_is_a_pickle(tmp_path):
+def test_nothing_stored_is_a_pickle(tmp_path: Path) -> None:
     for file in _interrupt(tmp_path / "a.nc", function=labelled, grid=SMALL):
         assert file.read_bytes().startswith(b"\x89HDF")
 
 
-def test_unwritable_output(tmp_path, monkeypatch):
+def test_unwritable_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="path must be a file that can be written"):
         sweep(tmp_path / "file" / "a.nc")
     with pytest.raises(IsADirectoryError, match="path must be a file"):
         sweep(tmp_path)
 
-    def full(*_):
+    def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -443,26 +464,28 @@ def test_unwritable_output(tmp_path, monkeypatch):
         ({"seed": None}, TypeError, "seed"),
     ],
 )
-def test_bad_arguments(tmp_path, change, error, words):
+def test_bad_arguments(
+    tmp_path: Path, change: dict[str, Any], error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         sweep(tmp_path / "a.nc", **{"function": labelled, "grid": SMALL, **change})
     assert not list(tmp_path.iterdir())
 
 
-def test_nested_function_is_refused(tmp_path):
-    def nested(width):
+def test_nested_function_is_refused(tmp_path: Path) -> None:
+    def nested(width: float) -> dict[str, Any]:
         return {"a": width}
 
     with pytest.raises(TypeError, match="top level of a module"):
         sweep(tmp_path / "a.nc", nested, SMALL)
 
 
-def test_progress_is_shown(tmp_path, capsys):
+def test_progress_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep(tmp_path / "a.nc", labelled, SMALL, workers=1, progress=True)
     assert "3/3" in capsys.readouterr().err
 
 
-def test_quiet_sweep_says_nothing(tmp_path, capfd):
+def test_quiet_sweep_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sweep(tmp_path / "a.nc", labelled, SMALL)

@@ -16,7 +16,7 @@ def matrices(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", [Cholesky, InverseCholesky])
-def test_a_factor_solves_whitens_and_knows_the_determinant(kind):
+def test_a_factor_solves_whitens_and_knows_the_determinant(kind: str) -> None:
     G, A, B = matrices(7)
     lower = np.linalg.cholesky(G)
     factor = kind.of(G.copy())
@@ -30,7 +30,7 @@ def test_a_factor_solves_whitens_and_knows_the_determinant(kind):
         kind.of(-G)
 
 
-def test_rows_are_whitened_in_their_place():
+def test_rows_are_whitened_in_their_place() -> None:
     G, _, B = matrices(7)
     rows = np.array(B.T, order="F")
     half = Cholesky.of(G.copy()).inverted().half_rows(rows)
@@ -38,6 +38,6 @@ def test_rows_are_whitened_in_their_place():
     np.testing.assert_allclose(np.linalg.cholesky(G) @ half.T, B)
 
 
-def test_small_matrices_are_whitened_by_products():
+def test_small_matrices_are_whitened_by_products() -> None:
     assert isinstance(whitening(np.eye(SMALL)), InverseCholesky)
     assert isinstance(whitening(np.eye(SMALL + 1)), Cholesky)

@@ -34,7 +34,9 @@ def left_out_by_dropping(problem: TransferProblem, width: float, coupling: float
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 @pytest.mark.parametrize("coupling", [0.5, 20.0, np.inf])
 @pytest.mark.parametrize("n_source", [5, 30])  # fewer examples than the target has, and more
-def test_closed_form_is_dropping_each_example(activation, coupling, n_source):
+def test_closed_form_is_dropping_each_example(
+    activation: str, coupling: float, n_source: int
+) -> None:
     source, target, _ = deterministic()
     source = Task(source.X[:n_source], source.y[:n_source])
     problem = TransferProblem(source, target, activation=activation, **UNEQUAL)
@@ -49,7 +51,7 @@ def test_closed_form_is_dropping_each_example(activation, coupling, n_source):
 
 
 @pytest.mark.parametrize("width", [15, np.inf])
-def test_one_task_is_dropping_each_example(width):
+def test_one_task_is_dropping_each_example(width: float) -> None:
     task, _, _ = deterministic()
     problem = OneTaskProblem(task, temperature=0.2, readout_precision=0.7, weight_precision=1.5)
     solution = problem.solve(width=width)
@@ -72,7 +74,7 @@ def test_one_task_is_dropping_each_example(width):
 
 
 @pytest.mark.parametrize("width", [20, np.inf])
-def test_zero_coupling_and_infinite_width_are_the_target_alone(width):
+def test_zero_coupling_and_infinite_width_are_the_target_alone(width: float) -> None:
     source, target, _ = deterministic()
     problem = TransferProblem(source, target, **UNEQUAL)
     coupling = 0.0 if np.isfinite(width) else 2.0
@@ -98,7 +100,7 @@ def symbolic_instance(n_target: int) -> tuple:
 
 
 @pytest.mark.parametrize("n_target", [2, 4])
-def test_the_schur_complement_in_symbols(n_target):
+def test_the_schur_complement_in_symbols(n_target: int) -> None:
     """With letters for two examples, with rational numbers for four."""
     G, y_s, y_t = symbolic_instance(n_target)
     T = sp.Symbol("T", positive=True)
@@ -114,7 +116,7 @@ def test_the_schur_complement_in_symbols(n_target):
         assert sp.cancel(sp.together(one - other)) == 0
 
 
-def test_the_code_is_the_symbolic_object():
+def test_the_code_is_the_symbolic_object() -> None:
     source, target, _ = deterministic()
     source, target = Task(source.X[:3], source.y[:3]), Task(target.X[:4], target.y[:4])
     problem = TransferProblem(source, target, **UNEQUAL)
@@ -136,7 +138,7 @@ def test_the_code_is_the_symbolic_object():
 
 
 @pytest.mark.parametrize("coupling", [0.0, 3.0, np.inf])
-def test_order_parameters_hardly_move_without_one_example(coupling):
+def test_order_parameters_hardly_move_without_one_example(coupling: float) -> None:
     """Re-solved without each example: overlaps move by about 1/P_t, the mean error by less."""
     moved, gaps = [], []
     for n_target in (15, 60):
@@ -156,7 +158,7 @@ def test_order_parameters_hardly_move_without_one_example(coupling):
     assert gaps[0] < 0.06 and gaps[1] < 0.01
 
 
-def test_it_estimates_the_test_error():
+def test_it_estimates_the_test_error() -> None:
     """Over many draws, the mean leave-one-out error is the test error to a few percent."""
     pairs = []
     for seed in range(12):

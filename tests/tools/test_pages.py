@@ -23,7 +23,7 @@ PAGE = """<link rel="preload" as="font" href="_static/fontawesome/fa-solid-900.w
 <img alt="a" src="a.png"><img loading="eager" src="b.png">"""
 
 
-def test_pages_load_icons_once_and_images_when_they_are_near():
+def test_pages_load_icons_once_and_images_when_they_are_near() -> None:
     page = lean_pages.lean(PAGE)
     assert "fontawesome/6.5.2/js" not in page and "fa-brands" not in page
     assert "fa-solid-900" in page and "bootstrap.js" in page
@@ -31,7 +31,7 @@ def test_pages_load_icons_once_and_images_when_they_are_near():
     assert lean_pages.lean(page) == page
 
 
-def test_size_of_a_site_and_its_heaviest_page(tmp_path):
+def test_size_of_a_site_and_its_heaviest_page(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text("short")
     (tmp_path / "b.html").write_text('<img src="b.png">')
     (tmp_path / "b.png").write_bytes(bytes(2_000_000))
@@ -40,7 +40,7 @@ def test_size_of_a_site_and_its_heaviest_page(tmp_path):
     assert found["heaviest-page"].startswith("b, 2.0")
 
 
-def test_every_chapter_has_a_card_and_a_place_on_the_map():
+def test_every_chapter_has_a_card_and_a_place_on_the_map() -> None:
     intro = (ROOT / "book" / "intro.md").read_text(encoding="utf8")
     cards = re.findall(r"^(\d\d) \| \S+ \| (.+\?)$", intro, re.MULTILINE)
     assert set(CHAPTERS) <= {number for number, _ in cards}
@@ -48,7 +48,7 @@ def test_every_chapter_has_a_card_and_a_place_on_the_map():
     assert len(set(front_matter.PLACES.values())) == len(front_matter.PLACES)
 
 
-def test_a_chapter_stands_below_or_beside_those_it_needs():
+def test_a_chapter_stands_below_or_beside_those_it_needs() -> None:
     for number, needed in front_matter.NEEDS.items():
         for other in needed:
             assert front_matter.PLACES[other][1] <= front_matter.PLACES[number][1]
@@ -56,12 +56,12 @@ def test_a_chapter_stands_below_or_beside_those_it_needs():
 
 
 @pytest.mark.parametrize("number", CHAPTERS)
-def test_cards_show_a_figure_with_its_alternative_text(number):
+def test_cards_show_a_figure_with_its_alternative_text(number: int) -> None:
     image, alternative = front_matter.figure(front_matter.chapter_path(number), "none")
     assert image.startswith(b"\x89PNG") and len(alternative) > 20
 
 
-def test_repeated_equations_are_those_of_the_chapters():
+def test_repeated_equations_are_those_of_the_chapters() -> None:
     page = (ROOT / "book" / "formulas.md").read_text(encoding="utf8")
     labels = re.findall(r"\{formula\} (\S+)", page)
     assert len(labels) >= 15 and len(labels) == len(set(labels))
@@ -72,7 +72,7 @@ def test_repeated_equations_are_those_of_the_chapters():
         front_matter.equation("eq-02-nothing")
 
 
-def test_networks_of_the_transfer_explorer_stand_at_its_sliders():
+def test_networks_of_the_transfer_explorer_stand_at_its_sliders() -> None:
     found = explorer_data.networks()
     assert {point["source"] for point in found} == set(range(len(explorer_data.SOURCES)))
     for point in found:
@@ -83,7 +83,7 @@ def test_networks_of_the_transfer_explorer_stand_at_its_sliders():
             assert 0 < max(bars) < 0.1 < min(errors) < 1.2
 
 
-def test_symbols_carry_the_words_of_the_notation_page():
+def test_symbols_carry_the_words_of_the_notation_page() -> None:
     table = {(s["key"], s["part"]): s["meaning"] for s in front_matter.symbols()}
     assert table["Q_st", "I, II"] == "source-target"
     assert table["N_1", "all"] == "hidden width"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -14,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def _numbered(chapter):
+def _numbered(chapter: Any) -> list[str]:
     """Names of the chapter's numbered equations, exercises and pointers left out."""
     prose = "\n\n".join(c.source for c in chapter.cells if c.cell_type == "markdown")
     sections = re.split(r"^(?=#{1,2} )", prose, flags=re.MULTILINE)
@@ -23,7 +24,7 @@ def _numbered(chapter):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_a_deck_holds_the_chapters_figures_and_equations(path):
+def test_a_deck_holds_the_chapters_figures_and_equations(path: Path) -> None:
     chapter = nbformat.read(path, as_version=4)
     images: dict[str, bytes] = {}
     deck = slides.slides(chapter, images)
@@ -39,6 +40,6 @@ def test_a_deck_holds_the_chapters_figures_and_equations(path):
     assert "Exercises" not in re.findall(r"<h2>([^<]*)</h2>", deck)
 
 
-def test_prose_keeps_its_words():
+def test_prose_keeps_its_words() -> None:
     text = "By {eq}`eq-02-action` and {cite:t}`gerace2022` {cite:p}`williams1998`, [see](a.md)."
     assert slides.plain(text) == "By (action) and the paper, see."

@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
 from tests.instances import UNEQUAL, deterministic, linear_teachers
 from tlnb.errors import ConvergenceError
 from tlnb.theory.deep import DeepTransferProblem
-from tlnb.theory.deep.action import deep_action, expand
+from tlnb.theory.deep.action import DeepBlocks, deep_action, expand
 from tlnb.theory.deep.saddle import Branch, _Equations, _moved, follow_width, newton
 from tlnb.theory.deep.wishart import layers_action, layers_gradient, layers_hessian
 
 WIDTHS = (20.0, 35.0, 12.0)
 
 
-def problem(depth=3, **priors):
+def problem(depth: int = 3, **priors: Any) -> DeepTransferProblem:
     source, target, _ = deterministic()
     return DeepTransferProblem(source, target, depth=depth, **(UNEQUAL | priors))
 
 
-def blocks_at(coupling, depth=3, widths=WIDTHS, **priors):
+def blocks_at(
+    coupling: float, depth: int = 3, widths: Sequence[float] = WIDTHS, **priors: Any
+) -> DeepBlocks:
     return problem(depth, **priors).blocks(widths[:depth], (coupling,) * depth)
 
 
-def some_point(blocks, seed=0):
+def some_point(blocks: Any, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     scale = blocks.chain.scale
     D, o = scale * rng.uniform(0.6, 1.3, len(scale)), scale * rng.uniform(0.1, 0.6, len(scale))
     return np.array([D, scale * rng.uniform(0.05, 0.3, len(scale)), o])
 
 
-def differences(function, z, h=1e-6):
+def differences(function: Callable, z: np.ndarray, h: float = 1e-6) -> np.ndarray:
     steps = h * np.eye(z.size).reshape(z.size, *z.shape)
     return np.array([(function(z + s) - function(z - s)) / (2 * h) for s in steps])
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_derivatives_of_the_chain_by_finite_differences(depth):
+def test_derivatives_of_the_chain_by_finite_differences(depth: int) -> None:
     chain = blocks_at(2.0, depth).chain
     z = some_point(blocks_at(2.0, depth))
     by_hand = differences(lambda z: layers_action(chain, z), z)
@@ -48,7 +53,7 @@ def test_derivatives_of_the_chain_by_finite_differences(depth):
 
 @pytest.mark.parametrize("coupling", [0.3, 10.0, np.inf])
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_reduced_gradient_and_hessian_by_finite_differences(depth, coupling):
+def test_reduced_gradient_and_hessian_by_finite_differences(depth: int, coupling: float) -> None:
     blocks = blocks_at(coupling, depth)
     at = some_point(blocks)[[0, 2]]
     exact = expand(*at, blocks)
@@ -57,7 +62,7 @@ def test_reduced_gradient_and_hessian_by_finite_differences(depth, coupling):
     assert abs(by_x).max() < 1e-5
 
     # ... and follow when the other overlaps move.
-    def reduced(at):
+    def reduced(at: Any) -> float:
         return deep_action(expand(*at, blocks).z, blocks)
 
     gradient = differences(reduced, at, 1e-5)
@@ -69,7 +74,9 @@ def test_reduced_gradient_and_hessian_by_finite_differences(depth, coupling):
 
 @pytest.mark.parametrize("activation", ["linear", "erf"])
 @pytest.mark.parametrize("coupling", [0.1, 1.0, 100.0, np.inf])
-def test_newton_converges_quadratically_to_a_stationary_point(activation, coupling):
+def test_newton_converges_quadratically_to_a_stationary_point(
+    activation: str, coupling: float
+) -> None:
     prepared = problem(activation=activation)
     found = prepared.saddle(WIDTHS, (coupling,) * 3)
     assert found.converged and found.residual < 1e-12
@@ -82,15 +89,15 @@ def test_newton_converges_quadratically_to_a_stationary_point(activation, coupli
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_equations_relative_to_the_layer_above_by_finite_differences(depth):
+def test_equations_relative_to_the_layer_above_by_finite_differences(depth: int) -> None:
     blocks = blocks_at(3.0, depth)
     point = expand(*some_point(blocks)[[0, 2]], blocks)
     exact = _Equations.at(point, blocks)
 
-    def equations(step):
+    def equations(step: float) -> np.ndarray:
         return _Equations.at(expand(*_moved(point, blocks, step), blocks), blocks).equations
 
-    def reduced(step):
+    def reduced(step: float) -> float:
         return deep_action(expand(*_moved(point, blocks, step), blocks).z, blocks)
 
     origin = np.zeros((2, depth))
@@ -100,7 +107,7 @@ def test_equations_relative_to_the_layer_above_by_finite_differences(depth):
     np.testing.assert_allclose(exact.jacobian, differences(equations, origin), rtol=1e-5, atol=1e-4)
 
 
-def test_layers_of_very_different_widths_converge_quickly():
+def test_layers_of_very_different_widths_converge_quickly() -> None:
     """A layer of a million units follows the one above it, however far that moves."""
     prepared = problem(depth=2)
     widths = (1e6, 20.0)
@@ -117,7 +124,7 @@ def test_layers_of_very_different_widths_converge_quickly():
 
 @pytest.mark.parametrize("activation", ["linear", "erf"])
 @pytest.mark.parametrize("depth", [2, 4])
-def test_two_ways_lead_to_the_same_point(activation, depth):
+def test_two_ways_lead_to_the_same_point(activation: str, depth: int) -> None:
     """Couplings from zero, or widths from infinity: no unphysical saddle lies on both."""
     source, target, _ = linear_teachers(0, 80, 60, overlap=0.5)
     prepared = DeepTransferProblem(
@@ -133,14 +140,14 @@ def test_two_ways_lead_to_the_same_point(activation, depth):
         np.testing.assert_allclose(other.z, found.z, rtol=1e-8, atol=1e-10)
 
 
-def test_the_branch_reaches_infinity_as_one_over_the_coupling():
+def test_the_branch_reaches_infinity_as_one_over_the_coupling() -> None:
     prepared = problem(activation="erf")
     limit = prepared.saddle(WIDTHS, (np.inf,) * 3)
     gaps = [prepared.saddle(WIDTHS, (g,) * 3).z - limit.z for g in (1e4, 1e5)]
     np.testing.assert_allclose(np.divide(*gaps), 10, rtol=0.05)
 
 
-def test_accepted_points_are_physical():
+def test_accepted_points_are_physical() -> None:
     source, target, _ = linear_teachers(1, 80, 60, overlap=0.5)
     prepared = DeepTransferProblem(source, target, depth=2, temperature=1e-3)
     for coupling in (0.01, 1.0, 10.0, np.inf):
@@ -150,7 +157,7 @@ def test_accepted_points_are_physical():
         assert found.converged and (D > 0).all() and (o >= x**2 / s - 1e-9).all()
 
 
-def test_an_unphysical_point_does_not_count_as_converged():
+def test_an_unphysical_point_does_not_count_as_converged() -> None:
     """With the overlaps of replicas negative, Cauchy-Schwarz is broken."""
     blocks = blocks_at(1.0, 2)
     z = some_point(blocks)
@@ -162,8 +169,8 @@ def test_an_unphysical_point_does_not_count_as_converged():
     assert not expand(z[0], z[2], alike).physical
 
 
-def test_a_lost_branch_says_so():
-    def broken(coupling):
+def test_a_lost_branch_says_so() -> None:
+    def broken(coupling: float) -> Any:
         blocks = blocks_at(coupling, 2)
         return blocks._replace(y=np.full(8, 1e200)) if coupling > 0.3 else blocks
 

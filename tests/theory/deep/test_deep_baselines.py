@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,9 +17,15 @@ WIDTHS = (20, 15)
 @pytest.mark.parametrize("baseline", [None, "scratch", "matched-prior"])
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 @pytest.mark.parametrize("priors", [{"temperature": 0.1}, UNEQUAL])
-def test_one_layer_is_the_curve_of_chapter_06(baseline, activation, priors):
+def test_one_layer_is_the_curve_of_chapter_06(
+    baseline: str | None, activation: str, priors: Any
+) -> None:
     tasks = deterministic()
-    given = {"couplings": [0.0, 1.0, np.inf], "baseline": baseline, "activation": activation}
+    given: dict[str, Any] = {
+        "couplings": [0.0, 1.0, np.inf],
+        "baseline": baseline,
+        "activation": activation,
+    }
     given |= priors
     shallow = coupling_sweep(*tasks, widths=[20], **given).isel(width=0)
     found = deep.coupling_sweep(*tasks, widths=(20,), **given)
@@ -27,10 +35,14 @@ def test_one_layer_is_the_curve_of_chapter_06(baseline, activation, priors):
             np.testing.assert_allclose(found[name], shallow[name], atol=1e-10, err_msg=str(name))
 
 
-def test_baselines_know_no_label_of_the_source():
+def test_baselines_know_no_label_of_the_source() -> None:
     source, target, test = deterministic()
     other = type(source)(source.X, -2 * source.y)
-    given = {"widths": WIDTHS, "couplings": [(2.0, 0.0), np.inf], "temperature": 0.1}
+    given: dict[str, Any] = {
+        "widths": WIDTHS,
+        "couplings": [(2.0, 0.0), np.inf],
+        "temperature": 0.1,
+    }
     for baseline in ("scratch", "matched-prior"):
         one, two = (
             deep.coupling_sweep(s, target, test, baseline=baseline, **given)
@@ -47,7 +59,7 @@ def test_baselines_know_no_label_of_the_source():
         assert same == (baseline == "scratch") and np.isclose(one.test_error[1], expected)
 
 
-def test_the_matched_prior_is_that_of_the_layers_a_coupling_acts_on():
+def test_the_matched_prior_is_that_of_the_layers_a_coupling_acts_on() -> None:
     source, target, test = deterministic()
     problem = deep.DeepTransferProblem(source, target, depth=2, temperature=0.1)
     curve = problem.sweep(
@@ -65,9 +77,13 @@ def test_the_matched_prior_is_that_of_the_layers_a_coupling_acts_on():
         assert found.log_evidence.item() == pytest.approx(alone.log_evidence, abs=1e-8)
 
 
-def test_at_infinite_widths_the_matched_prior_is_all_there_is():
+def test_at_infinite_widths_the_matched_prior_is_all_there_is() -> None:
     tasks = deterministic()
-    given = {"widths": (np.inf, np.inf), "couplings": [1.0, (4.0, 0.5)], "temperature": 0.1}
+    given: dict[str, Any] = {
+        "widths": (np.inf, np.inf),
+        "couplings": [1.0, (4.0, 0.5)],
+        "temperature": 0.1,
+    }
     curve, matched = (
         deep.coupling_sweep(*tasks, baseline=baseline, **given)
         for baseline in (None, "matched-prior")
@@ -75,9 +91,9 @@ def test_at_infinite_widths_the_matched_prior_is_all_there_is():
     np.testing.assert_allclose(matched.test_error, curve.test_error, rtol=1e-12)
 
 
-def test_what_preserves_the_variance_leaves_nothing_to_match():
+def test_what_preserves_the_variance_leaves_nothing_to_match() -> None:
     tasks = deterministic()
-    given = {"widths": WIDTHS, "couplings": [0.7, (5.0, 0.0)], "temperature": 0.1}
+    given: dict[str, Any] = {"widths": WIDTHS, "couplings": [0.7, (5.0, 0.0)], "temperature": 0.1}
     given |= {"coupling_scheme": "variance-preserving"}
     scratch, matched = (
         deep.coupling_sweep(*tasks, baseline=baseline, **given)
@@ -89,9 +105,13 @@ def test_what_preserves_the_variance_leaves_nothing_to_match():
 # precisions of the layers
 
 
-def test_equal_precisions_are_the_common_one():
+def test_equal_precisions_are_the_common_one() -> None:
     tasks = deterministic()
-    given = {"widths": WIDTHS, "couplings": [1.0, (np.inf, 0.0)], "temperature": 0.1}
+    given: dict[str, Any] = {
+        "widths": WIDTHS,
+        "couplings": [1.0, (np.inf, 0.0)],
+        "temperature": 0.1,
+    }
     common = deep.coupling_sweep(*tasks, weight_precision=1.7, source_weight_precision=0.6, **given)
     each = deep.coupling_sweep(
         *tasks, weight_precisions=(1.7, 1.7), source_weight_precisions=[0.6, 0.6], **given
@@ -101,7 +121,7 @@ def test_equal_precisions_are_the_common_one():
             np.testing.assert_allclose(each[name], common[name], rtol=1e-9, atol=1e-12)
 
 
-def test_only_the_product_of_precisions_counts_in_linear_networks():
+def test_only_the_product_of_precisions_counts_in_linear_networks() -> None:
     """W_l → a W_l, W_k → W_k/a: the same network, its couplings scaled with the precisions."""
     source, target, test = linear_teachers(0, 40, 10)
     a, given = 2.5, {"widths": (20, 30, 15), "activation": "linear", "temperature": 0.1}
@@ -129,10 +149,10 @@ def test_only_the_product_of_precisions_counts_in_linear_networks():
     assert abs(shuffled.Q_s - one.Q_s) > 1e-4
 
 
-def test_precisions_act_on_their_own_layer():
+def test_precisions_act_on_their_own_layer() -> None:
     """A first layer whose weights are tiny sees its inputs linearly, the second does not."""
     source, target, _ = deterministic()
-    given = {"widths": (np.inf, np.inf), "temperature": 0.1}
+    given: dict[str, Any] = {"widths": (np.inf, np.inf), "temperature": 0.1}
     first, second = (
         deep.solve_one_task(target, weight_precisions=precisions, **given)
         for precisions in ((4.0, 1.0), (1.0, 4.0))
@@ -159,6 +179,8 @@ def test_precisions_act_on_their_own_layer():
         ({"baseline": "nothing"}, ValueError, "baseline"),
     ],
 )
-def test_bad_precisions_and_baselines(given, error, says):
+def test_bad_precisions_and_baselines(
+    given: dict[str, Any], error: type[Exception], says: str
+) -> None:
     with pytest.raises(error, match=says):
         deep.coupling_sweep(*deterministic(), widths=WIDTHS, couplings=[1.0], **given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ QUANTITIES = ("Q_s", "Q_t", "Q_st", "Q_tt", "action", "log_evidence", "train_err
 
 
 @pytest.mark.parametrize("case", KNOWN)
-def test_one_layer_by_the_numbers_of_an_independent_implementation(case):
+def test_one_layer_by_the_numbers_of_an_independent_implementation(case: Any) -> None:
     activation, coupling, *expected = case
     source, target, test = deterministic()
-    given = {"activation": activation, "temperature": 0.1}
+    given: dict[str, Any] = {"activation": activation, "temperature": 0.1}
     solved = deep.solve(source, target, widths=(20,), couplings=coupling, **given)
     outcome = solved.predict(test.X, test.y)
     found = [getattr(solved, name) for name in QUANTITIES[:4]]
@@ -29,7 +30,7 @@ def test_one_layer_by_the_numbers_of_an_independent_implementation(case):
 
 @pytest.mark.parametrize("activation", ["linear", "erf", "relu", "tanh"])
 @pytest.mark.parametrize("priors", [{"temperature": 0.1}, UNEQUAL])
-def test_one_layer_is_the_theory_of_chapter_05(activation, priors):
+def test_one_layer_is_the_theory_of_chapter_05(activation: str, priors: dict[str, Any]) -> None:
     source, target, test = deterministic()
     priors = priors | {"activation": activation}
     problem = deep.DeepTransferProblem(source, target, depth=1, **priors)
@@ -47,7 +48,7 @@ def test_one_layer_is_the_theory_of_chapter_05(activation, priors):
 
 
 @pytest.mark.parametrize("couplings", [0.0, (2.0, 9.0), (np.inf, 0.0)])
-def test_leaving_one_out_is_leaving_one_out(couplings):
+def test_leaving_one_out_is_leaving_one_out(couplings: float | tuple[float, float]) -> None:
     """The predictor without one example, overlaps held, by the same code on smaller blocks."""
     source, target, _ = deterministic()
     problem = deep.DeepTransferProblem(source, target, depth=2, **UNEQUAL)
@@ -78,12 +79,12 @@ def test_leaving_one_out_is_leaving_one_out(couplings):
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_a_layer_of_infinite_width_only_maps_kernels(position):
+def test_a_layer_of_infinite_width_only_maps_kernels(position: int) -> None:
     """The limit is taken exactly, and wide layers approach it as 1/N."""
     source, target, test = deterministic()
     problem = deep.DeepTransferProblem(source, target, depth=3, activation="erf", temperature=0.1)
 
-    def at(width):
+    def at(width: float) -> np.ndarray:
         widths = [20, 20, 20]
         widths[position] = width
         solved = problem.solve(widths=widths, couplings=(2.0, 5.0, 1.0))
@@ -97,7 +98,7 @@ def test_a_layer_of_infinite_width_only_maps_kernels(position):
     assert abs(gaps[0]).max() > 1e-4
 
 
-def test_with_all_layers_infinite_the_coupled_prior_is_left():
+def test_with_all_layers_infinite_the_coupled_prior_is_left() -> None:
     source, target, test = deterministic()
     problem = deep.DeepTransferProblem(source, target, depth=2, temperature=0.1)
     wide = problem.solve(widths=(np.inf, np.inf), couplings=3.0)
@@ -111,9 +112,9 @@ def test_with_all_layers_infinite_the_coupled_prior_is_left():
 
 
 @pytest.mark.parametrize("activation", ["linear", "erf"])
-def test_small_couplings_lead_back_to_the_target_alone(activation):
+def test_small_couplings_lead_back_to_the_target_alone(activation: str) -> None:
     source, target, test = deterministic()
-    given = {"activation": activation, "temperature": 0.1, "widths": (20, 30, 15)}
+    given: dict[str, Any] = {"activation": activation, "temperature": 0.1, "widths": (20, 30, 15)}
     alone = deep.solve(source, target, couplings=0, **given)
     scratch = deep.solve_one_task(target, **given)
     assert alone.log_evidence == scratch.log_evidence
@@ -124,9 +125,9 @@ def test_small_couplings_lead_back_to_the_target_alone(activation):
 
 
 @pytest.mark.parametrize("activation", ["linear", "erf"])
-def test_one_uncoupled_layer_is_the_limit_of_small_couplings(activation):
+def test_one_uncoupled_layer_is_the_limit_of_small_couplings(activation: str) -> None:
     source, target, test = deterministic()
-    given = {"activation": activation, "temperature": 0.1, "depth": 2}
+    given: dict[str, Any] = {"activation": activation, "temperature": 0.1, "depth": 2}
     problem = deep.DeepTransferProblem(source, target, **given)
     for frozen in (0, 1):
         couplings = [0.0, 0.0]
@@ -140,7 +141,7 @@ def test_one_uncoupled_layer_is_the_limit_of_small_couplings(activation):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_without_the_first_layer_a_linear_network_receives_nothing():
+def test_without_the_first_layer_a_linear_network_receives_nothing() -> None:
     """Its inputs to the second layer are drawn anew: a rotation that no coupling above undoes."""
     source, target, test = linear_teachers(0, 80, 15)
     problem = deep.DeepTransferProblem(source, target, depth=2, activation="linear")
@@ -152,10 +153,10 @@ def test_without_the_first_layer_a_linear_network_receives_nothing():
     assert errors[0] < 0.9 * errors[1]
 
 
-def test_layers_of_a_linear_network_may_be_merged():
+def test_layers_of_a_linear_network_may_be_merged() -> None:
     """N_2 → ∞ with its weights frozen changes nothing: the network of one layer less."""
     source, target, test = deterministic()
-    given = {"activation": "linear", "temperature": 0.1}
+    given: dict[str, Any] = {"activation": "linear", "temperature": 0.1}
     two = deep.solve(source, target, widths=(20, np.inf), couplings=(4.0, np.inf), **given)
     one = deep.solve(source, target, widths=(20,), couplings=4.0, **given)
     np.testing.assert_allclose(two.overlaps[0], one.overlaps[0], rtol=1e-8)
@@ -164,18 +165,20 @@ def test_layers_of_a_linear_network_may_be_merged():
 
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 @pytest.mark.parametrize("couplings", [(3.0, 20.0), (np.inf, 8.0), np.inf])
-def test_training_error_is_the_test_error_at_the_training_inputs(activation, couplings):
+def test_training_error_is_the_test_error_at_the_training_inputs(
+    activation: str, couplings: tuple[float, float] | float
+) -> None:
     source, target, _ = deterministic()
-    given = UNEQUAL | {"activation": activation, "widths": (60, 80)}
+    given: dict[str, Any] = UNEQUAL | {"activation": activation, "widths": (60, 80)}
     solved = deep.solve(source, target, couplings=couplings, **given)
     at_training = solved.predict(target.X, target.y)
     assert solved.train_error == pytest.approx(at_training.test_error.mean(), rel=1e-7)
     assert (at_training.total_variance >= at_training.source_variance).all()
 
 
-def test_symmetries():
+def test_symmetries() -> None:
     source, target, test = deterministic()
-    given = {"widths": (20, 15), "couplings": (1.0, 3.0)}
+    given: dict[str, Any] = {"widths": (20, 15), "couplings": (1.0, 3.0)}
     solved = deep.solve(source, target, **given, **UNEQUAL)
     # The sign of the source's labels.
     flipped = deep.solve(Task(source.X, -source.y), target, **given, **UNEQUAL)
@@ -183,7 +186,10 @@ def test_symmetries():
     np.testing.assert_allclose(flipped.Q_tt, solved.Q_tt, rtol=1e-9)
     # Units of the outputs: labels, readouts and noise together.
     a = 3.0
-    scaled = UNEQUAL | {"temperature": a**2 * 0.2, "source_temperature": a**2 * 0.05}
+    scaled: dict[str, Any] = UNEQUAL | {
+        "temperature": a**2 * 0.2,
+        "source_temperature": a**2 * 0.05,
+    }
     scaled |= {"readout_precision": 0.7 / a**2, "source_readout_precision": 1.9 / a**2}
     larger = deep.solve(
         Task(source.X, a * source.y), Task(target.X, a * target.y), **given, **scaled
@@ -199,7 +205,7 @@ def test_symmetries():
     np.testing.assert_allclose(other.overlaps, solved.overlaps, rtol=1e-8)
 
 
-def test_activations_that_are_not_odd_need_couplings():
+def test_activations_that_are_not_odd_need_couplings() -> None:
     source, target, _ = deterministic()
     problem = deep.DeepTransferProblem(source, target, depth=2, activation="relu", temperature=0.1)
     assert problem.solve(widths=(20, 20), couplings=10.0).converged
@@ -210,9 +216,9 @@ def test_activations_that_are_not_odd_need_couplings():
     assert problem.solve(widths=(20, 20), couplings=0.0).Q_st == 0
 
 
-def test_sweep_is_its_solutions():
+def test_sweep_is_its_solutions() -> None:
     source, target, test = deterministic()
-    given = {"widths": (20, 30), "temperature": 0.1}
+    given: dict[str, Any] = {"widths": (20, 30), "temperature": 0.1}
     couplings = [np.inf, 0.0, (np.inf, 0.0), (0.5, 2.0)]
     table = deep.coupling_sweep(source, target, test, couplings=couplings, **given)
     assert table.A_tt.dims == ("coupling", "layer")
@@ -231,13 +237,13 @@ def test_sweep_is_its_solutions():
 @pytest.mark.parametrize(
     ("couplings", "error"), [((1.0,), ValueError), (-1.0, ValueError), ((1.0, "a"), TypeError)]
 )
-def test_bad_couplings(couplings, error):
+def test_bad_couplings(couplings: float | tuple, error: type[Exception]) -> None:
     source, target, _ = deterministic()
     with pytest.raises(error, match="couplings"):
         deep.solve(source, target, widths=(20, 20), couplings=couplings)
 
 
-def test_another_target_keeps_the_decomposition():
+def test_another_target_keeps_the_decomposition() -> None:
     source, target, test = deterministic()
     problem = deep.DeepTransferProblem(source, target, depth=2, temperature=0.1)
     other = problem.with_target(Task(target.X[:5], target.y[:5]))

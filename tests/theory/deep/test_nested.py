@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ RNG = np.random.default_rng(0)
 X, Z = RNG.standard_normal((5, 7)), RNG.standard_normal((4, 7))
 
 
-def nested(activation, left, cross, right):
+def nested(activation: str, left: Any, cross: Any, right: Any) -> tuple[np.ndarray, np.ndarray]:
     """K between X as system a and Z as system b."""
     activation = get_activation(activation)
     of_X = through_layers(activation, squared_norms(X), [(c, c) for c in left])
@@ -23,7 +25,7 @@ def nested(activation, left, cross, right):
     return nested_kernel(activation, *args), of_X.diagonal
 
 
-def test_one_layer_is_the_kernel():
+def test_one_layer_is_the_kernel() -> None:
     for activation in ("linear", "erf", "relu", "tanh", "sign"):
         K, diagonal = nested(activation, [0.7], [0.7], [0.7])
         expected = kernel(X, Z, activation=activation, weight_variance=0.7)
@@ -32,13 +34,13 @@ def test_one_layer_is_the_kernel():
         np.testing.assert_allclose(diagonal, np.diagonal(own), rtol=1e-9)
 
 
-def test_linear_layers_multiply_covariances():
+def test_linear_layers_multiply_covariances() -> None:
     K, diagonal = nested("linear", [0.5, 2.0, 3.0], [0.4, 0.9, 0.3], [0.6, 1.0, 2.0])
     np.testing.assert_allclose(K, 0.4 * 0.9 * 0.3 * gram(X, Z), rtol=1e-13)
     np.testing.assert_allclose(diagonal, 3.0 * squared_norms(X), rtol=1e-13)
 
 
-def test_relu_layers_are_homogeneous_and_halve_norms():
+def test_relu_layers_are_homogeneous_and_halve_norms() -> None:
     c = np.array([0.5, 2.0, 3.0])
     K, diagonal = nested("relu", c, c, c)
     one, _ = nested("relu", np.ones(3), np.ones(3), np.ones(3))
@@ -47,7 +49,7 @@ def test_relu_layers_are_homogeneous_and_halve_norms():
 
 
 @pytest.mark.parametrize("activation", ["erf", "relu"])
-def test_wide_random_networks_have_this_kernel(activation):
+def test_wide_random_networks_have_this_kernel(activation: str) -> None:
     """Weights of the two systems correlated by c_ab; two layers of 1000 units, averaged."""
     rng, N, c = np.random.default_rng(1), 1000, (0.8, 0.5, 1.1)
     sigma = get_activation(activation)
@@ -66,7 +68,7 @@ def test_wide_random_networks_have_this_kernel(activation):
     assert (abs(np.mean(estimates, axis=0) - K) < 6 * error + 2 / N).all()
 
 
-def test_two_replicas_on_the_diagonal():
+def test_two_replicas_on_the_diagonal() -> None:
     sigma = get_activation("erf")
     pairs = [(1.2, 0.5), (0.9, 0.7)]
     own = through_layers(sigma, squared_norms(X), [(c, c) for c, _ in pairs]).variances
@@ -75,7 +77,7 @@ def test_two_replicas_on_the_diagonal():
     np.testing.assert_allclose(diagonal, np.diagonal(K), rtol=1e-12)
 
 
-def test_an_activation_without_a_kernel_says_in_which_layer():
+def test_an_activation_without_a_kernel_says_in_which_layer() -> None:
     growing = Activation("exp-square", lambda z: np.exp(np.minimum(z**2 / 2, 600.0)))
     with pytest.raises(ValueError, match=r"'exp-square' has no kernel in hidden layer 1"):
         DeepOneTaskProblem(Task(40 * X, X[:, 0]), depth=2, activation=growing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
@@ -18,9 +20,9 @@ MANY = np.r_[np.full(40, 1.0), 0.005], np.r_[np.zeros(40), 3.0]
 
 
 @pytest.mark.parametrize("activation", ["linear", "erf", "relu", "tanh"])
-def test_one_hidden_layer_is_the_theory_of_chapter_02(activation):
+def test_one_hidden_layer_is_the_theory_of_chapter_02(activation: str) -> None:
     source, _, test = deterministic()
-    given = {"activation": activation, "temperature": 0.1, "weight_precision": 1.3}
+    given: dict[str, Any] = {"activation": activation, "temperature": 0.1, "weight_precision": 1.3}
     given["readout_precision"] = 0.6
     deep = solve_one_task(source, widths=(20,), **given)
     one = one_task.solve(source, width=20, **given)
@@ -33,11 +35,11 @@ def test_one_hidden_layer_is_the_theory_of_chapter_02(activation):
 
 
 @pytest.mark.parametrize("widths", [(5.0,), (8.0, 3.0), (20.0, 4.0, 7.0, 50.0)])
-def test_every_factor_is_stationary(widths):
+def test_every_factor_is_stationary(widths: tuple) -> None:
     widths = np.array(widths)
     found = source_saddle(E, Y2, widths=widths, temperature=0.1)
 
-    def action(log_Q):
+    def action(log_Q: float) -> float:
         Q = np.exp(log_Q)
         return source_action(Q.prod(), Q, E, Y2, widths=widths, T=0.1)
 
@@ -49,7 +51,7 @@ def test_every_factor_is_stationary(widths):
     np.testing.assert_allclose(load, load[0], rtol=1e-9)
 
 
-def test_shared_load_by_its_definition():
+def test_shared_load_by_its_definition() -> None:
     widths = np.array([3.0, 3.0, 40.0, 1e5])
     log_R = np.linspace(-30, 8, 60)
     load, smallest = shared_load(log_R, widths)
@@ -57,12 +59,12 @@ def test_shared_load_by_its_definition():
     np.testing.assert_allclose(2 * smallest + others, log_R, rtol=1e-12, atol=1e-12)
 
 
-def test_equal_widths_in_closed_form():
+def test_equal_widths_in_closed_form() -> None:
     load, _ = shared_load(np.array([1.2, -0.7]), np.full(3, 8.0))
     np.testing.assert_allclose(load, 8 * np.expm1(np.array([1.2, -0.7]) / 3), rtol=1e-13)
 
 
-def test_the_scan_finds_every_root():
+def test_the_scan_finds_every_root() -> None:
     """The instance with three roots of chapter 02: least action wins, the other is reported."""
     e, y2 = MANY
     with pytest.warns(CompetingSaddlesWarning, match=r"further minima: R = 0.0116") as caught:
@@ -75,9 +77,9 @@ def test_the_scan_finds_every_root():
     assert all(action >= deep.action for _, action in deep.competing)
 
 
-def test_a_layer_of_infinite_width_only_maps_kernels():
+def test_a_layer_of_infinite_width_only_maps_kernels() -> None:
     source, _, test = deterministic()
-    given = {"activation": "erf", "temperature": 0.1}
+    given: dict[str, Any] = {"activation": "erf", "temperature": 0.1}
     limit = solve_one_task(source, widths=(15, np.inf), **given)
     gaps = []
     for width in (1e4, 1e5):
@@ -95,7 +97,7 @@ def test_a_layer_of_infinite_width_only_maps_kernels():
     assert everything.R == 1
 
 
-def test_order_of_layers_does_not_matter_alone():
+def test_order_of_layers_does_not_matter_alone() -> None:
     source, _, _ = deterministic()
     problem = DeepOneTaskProblem(source, depth=3, activation="erf", temperature=0.1)
     one, other = (problem.solve(widths=w) for w in ((10, 20, 40), (40, 10, 20)))
@@ -103,7 +105,7 @@ def test_order_of_layers_does_not_matter_alone():
     np.testing.assert_allclose(np.sort(one.Q), np.sort(other.Q), rtol=1e-12)
 
 
-def test_training_error_is_the_error_at_the_training_inputs():
+def test_training_error_is_the_error_at_the_training_inputs() -> None:
     source, _, _ = deterministic()
     solved = solve_one_task(source, widths=(10, 30), activation="relu", temperature=0.1)
     at_training = solved.predict(source.X, source.y)
@@ -114,7 +116,7 @@ def test_training_error_is_the_error_at_the_training_inputs():
     ("widths", "error"),
     [((), ValueError), (20, TypeError), ((3, 0), ValueError), ("ab", TypeError)],
 )
-def test_bad_widths(widths, error):
+def test_bad_widths(widths: int | str | tuple, error: type[Exception]) -> None:
     source, _, _ = deterministic()
     with pytest.raises(error, match="widths"):
         solve_one_task(source, widths=widths)

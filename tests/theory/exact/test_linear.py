@@ -1,5 +1,7 @@
 """Exact linear networks against networks drawn one by one, other integrals, and their limits."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -11,13 +13,13 @@ from tlnb.theory import one_task
 from tlnb.theory.exact import linear
 
 
-def random_task(P=12, N0=5, seed=0, noise=0.3):
+def random_task(P: int = 12, N0: int = 5, seed: int = 0, noise: float = 0.3) -> Task:
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((P, N0))
     return Task(X, X @ rng.standard_normal(N0) / np.sqrt(N0) + noise * rng.standard_normal(P))
 
 
-def bimodal_task(extra):
+def bimodal_task(extra: Any) -> Task:
     """The instance of 41 eigenvalues: 40 of them 1, one 0.005 with squared projection ``extra``."""
     singular = np.sqrt(np.append(np.ones(40), 0.005))
     y = np.zeros(41)
@@ -25,7 +27,7 @@ def bimodal_task(extra):
     return Task(np.diag(singular) * np.sqrt(41), y)
 
 
-def test_one_hidden_unit_against_a_double_integral_over_both_weights():
+def test_one_hidden_unit_against_a_double_integral_over_both_weights() -> None:
     x, y, T = np.array([0.7, -1.1]), np.array([0.9, -0.4]), 0.2
     solution = linear.solve(Task(x[:, None], y), width=1, temperature=T)
 
@@ -39,13 +41,13 @@ def test_one_hidden_unit_against_a_double_integral_over_both_weights():
 
 
 @pytest.mark.parametrize("width", [1, 2, 9])
-def test_one_input_dimension_against_the_law_of_the_effective_weight(width):
+def test_one_input_dimension_against_the_law_of_the_effective_weight(width: int) -> None:
     # v·w is variance-gamma: its density is a Bessel function, and no Q appears anywhere.
     x, y, T = np.array([0.7, -1.1, 0.4]), np.array([2.0, -1.5, 0.3]), 0.2
     λ0, λ1 = 1.7, 0.6
     order = (width - 1) / 2
 
-    def joint(s, x_power=0):
+    def joint(s: Any, x_power: int = 0) -> float:
         r = max(abs(s), 1e-300)
         log_norm = 0.5 * np.log(np.pi) + order * np.log(2) + gammaln(width / 2)
         prior = r**order * kv(order, r) * np.exp(-log_norm)
@@ -76,7 +78,7 @@ def test_one_input_dimension_against_the_law_of_the_effective_weight(width):
     assert solution.train_error == pytest.approx(train, rel=1e-8)
 
 
-def test_posterior_against_networks_drawn_from_the_prior():
+def test_posterior_against_networks_drawn_from_the_prior() -> None:
     rng = np.random.default_rng(5)
     width, T, λ0, λ1, draws = 3, 0.5, 0.8, 1.3, 400_000
     task, x0, y0 = random_task(P=4, N0=2, seed=1), np.array([0.8, -1.2]), 1.0
@@ -90,7 +92,7 @@ def test_posterior_against_networks_drawn_from_the_prior():
     )
     prediction = solution.predict(x0[None], [y0])
 
-    def agrees(values, exact):
+    def agrees(values: Any, exact: Any) -> None:
         mean = np.average(values, weights=weights)
         error = np.sqrt((weights**2 * (values - mean) ** 2).sum()) / weights.sum()
         assert abs(mean - exact) < 4 * error
@@ -110,11 +112,11 @@ def test_posterior_against_networks_drawn_from_the_prior():
 
 
 @pytest.mark.parametrize("P,N0", [(7, 3), (4, 9)])
-def test_evidence_against_an_adaptive_integral_over_the_gamma_prior(P, N0):
+def test_evidence_against_an_adaptive_integral_over_the_gamma_prior(P: int, N0: int) -> None:
     task, T, width = random_task(P, N0), 0.3, 5
     K = task.X @ task.X.T / N0
 
-    def integrand(Q):
+    def integrand(Q: Any) -> float:
         likelihood = multivariate_normal.pdf(task.y, np.zeros(P), T * np.eye(P) + Q * K)
         return gamma.pdf(Q, width / 2, scale=2 / width) * likelihood
 
@@ -124,7 +126,7 @@ def test_evidence_against_an_adaptive_integral_over_the_gamma_prior(P, N0):
 
 
 @pytest.mark.parametrize("width", [1, 2.5, 10, 33, 1e3, 1e5])
-def test_at_high_temperature_the_posterior_is_the_prior(width):
+def test_at_high_temperature_the_posterior_is_the_prior(width: float) -> None:
     solution = linear.solve(random_task(), width=width, temperature=1e12)
     assert solution.Q == pytest.approx(1, rel=1e-9)
     assert solution.Q_variance == pytest.approx(2 / width, rel=1e-8)
@@ -137,7 +139,7 @@ def test_at_high_temperature_the_posterior_is_the_prior(width):
 
 
 @pytest.mark.parametrize("width", [1, 6, 30])
-def test_at_zero_temperature_the_law_is_a_generalised_inverse_gaussian(width):
+def test_at_zero_temperature_the_law_is_a_generalised_inverse_gaussian(width: int) -> None:
     task = random_task(P=6, N0=15)
     b = task.y @ np.linalg.solve(task.X @ task.X.T / 15, task.y)
     closed = geninvgauss((width - 6) / 2, np.sqrt(width * b), scale=np.sqrt(b / width))
@@ -149,7 +151,7 @@ def test_at_zero_temperature_the_law_is_a_generalised_inverse_gaussian(width):
 
 
 @pytest.mark.parametrize("width", [1, 4, 60])
-def test_density_integrates_to_one_and_to_the_mean(width):
+def test_density_integrates_to_one_and_to_the_mean(width: int) -> None:
     solution = linear.solve(random_task(), width=width, temperature=0.05)
     u = np.linspace(-40, 4, 4001)
     Q = np.exp(u)
@@ -158,7 +160,9 @@ def test_density_integrates_to_one_and_to_the_mean(width):
     assert np.trapezoid(mass * Q, u) == pytest.approx(solution.Q, rel=1e-8)
 
 
-def test_the_saddle_point_is_the_limit_at_fixed_data_and_its_error_falls_as_one_over_width():
+def test_the_saddle_point_is_the_limit_at_fixed_data_and_its_error_falls_as_one_over_width() -> (
+    None
+):
     task, x0 = random_task(P=10, N0=4), random_task(seed=3, N0=4).X
     widths = np.array([100, 200, 400, 800, 1600])
     errors = []
@@ -180,7 +184,7 @@ def test_the_saddle_point_is_the_limit_at_fixed_data_and_its_error_falls_as_one_
     np.testing.assert_allclose(slopes[-1], [-2, -1, -1, -1, -1], atol=0.05)
 
 
-def test_at_fixed_ratios_the_relative_error_of_the_saddle_point_falls_as_one_over_width():
+def test_at_fixed_ratios_the_relative_error_of_the_saddle_point_falls_as_one_over_width() -> None:
     widths, errors = np.array([40, 80, 160, 320]), []
     for width in widths:
         P, N0 = 2 * width, 3 * width  # a spectrum without sampling noise: two eigenvalues
@@ -199,7 +203,7 @@ def test_at_fixed_ratios_the_relative_error_of_the_saddle_point_falls_as_one_ove
     np.testing.assert_allclose(slopes[-1], -1, atol=0.05)
 
 
-def test_infinite_width_is_the_gaussian_process():
+def test_infinite_width_is_the_gaussian_process() -> None:
     task, x0 = random_task(P=10, N0=4), random_task(seed=3, N0=4).X
     exact = linear.solve(task, width=np.inf, temperature=0.1)
     process = one_task.solve(task, width=np.inf, temperature=0.1, activation="linear")
@@ -216,7 +220,7 @@ def test_infinite_width_is_the_gaussian_process():
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e-2, 10.0])
 @pytest.mark.parametrize("width", [1, 3, 50, 1e3, 1e5])
-def test_every_width_and_temperature_is_safe(width, temperature):
+def test_every_width_and_temperature_is_safe(width: float, temperature: float) -> None:
     rng = np.random.default_rng(2)
     task = Task(rng.standard_normal((200, 80)), np.sign(rng.standard_normal(200)))
     solution = linear.solve(task, width=width, temperature=temperature)
@@ -227,7 +231,7 @@ def test_every_width_and_temperature_is_safe(width, temperature):
 
 
 @pytest.mark.parametrize("extra", [2.0, 3.0])
-def test_both_modes_of_a_bimodal_posterior_count(extra):
+def test_both_modes_of_a_bimodal_posterior_count(extra: float) -> None:
     task = bimodal_task(extra)
     solution = linear.solve(task, width=20, temperature=0.01)
     u = np.linspace(-60, 4, 60_001)
@@ -244,7 +248,7 @@ def test_both_modes_of_a_bimodal_posterior_count(extra):
     assert collapsed > 0.99 if extra == 2.0 else collapsed < 0.01
 
 
-def test_bimodal_posteriors_with_both_modes_alive():
+def test_bimodal_posteriors_with_both_modes_alive() -> None:
     # Between the two cases above the modes carry comparable weights: neither can be dropped.
     solution = linear.solve(bimodal_task(2.4), width=20, temperature=0.01)
     u = np.linspace(-60, 4, 60_001)
@@ -254,7 +258,7 @@ def test_bimodal_posteriors_with_both_modes_alive():
     assert 0.05 < np.trapezoid(np.where(Q < 0.165, mass, 0), u) < 0.95
 
 
-def test_answers_do_not_depend_on_the_basis_of_the_inputs():
+def test_answers_do_not_depend_on_the_basis_of_the_inputs() -> None:
     task, x0 = random_task(P=6, N0=8), random_task(seed=3, N0=8).X
     R = ortho_group.rvs(8, random_state=4)
     plain = linear.solve(task, width=4, temperature=0.1)
@@ -264,7 +268,7 @@ def test_answers_do_not_depend_on_the_basis_of_the_inputs():
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13)
 
 
-def test_predictions_in_chunks_equal_predictions_at_once():
+def test_predictions_in_chunks_equal_predictions_at_once() -> None:
     solution = linear.solve(random_task(), width=3, temperature=0.1)
     X = np.random.default_rng(0).standard_normal((100_000, 5))
     many = solution.predict(X, X[:, 0])
@@ -284,13 +288,15 @@ def test_predictions_in_chunks_equal_predictions_at_once():
         ({"task": np.ones((3, 2))}, TypeError, "task"),
     ],
 )
-def test_bad_arguments_are_named(change, error, words):
-    arguments = {"task": random_task(), "width": 3, "temperature": 0.1} | change
+def test_bad_arguments_are_named(
+    change: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    arguments: dict[str, Any] = {"task": random_task(), "width": 3, "temperature": 0.1} | change
     with pytest.raises(error, match=words):
         linear.solve(arguments.pop("task"), **arguments)
 
 
-def test_bad_calls_on_a_solution_are_named():
+def test_bad_calls_on_a_solution_are_named() -> None:
     solution = linear.solve(random_task(), width=3, temperature=0.1)
     with pytest.raises(ValueError, match="Q must be"):
         solution.density([0.5, -0.1])
@@ -302,7 +308,7 @@ def test_bad_calls_on_a_solution_are_named():
         linear.solve(random_task(), width=np.inf, temperature=0.1).density(1.0)
 
 
-def test_a_quadrature_that_cannot_settle_says_so(monkeypatch):
+def test_a_quadrature_that_cannot_settle_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "MOST_INTERVALS", 8)
     monkeypatch.setattr(linear, "TOLERANCE", 0.0)
     with pytest.raises(ConvergenceError, match=r"residual of .*width=3"):

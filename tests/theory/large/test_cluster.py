@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,15 +20,15 @@ X = np.random.default_rng(0).standard_normal((150, 12))
 
 
 @pytest.fixture(scope="module")
-def client():
+def client() -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(host="127.0.0.1", **options) as cluster, Client(cluster) as client:
         yield client
 
 
-def test_products_are_those_of_one_machine(client, tmp_path):
+def test_products_are_those_of_one_machine(client: Any, tmp_path: Path) -> None:
     here = TiledKernel.of(X, ERF, 1.0, tile=60)
     B = np.random.default_rng(1).standard_normal((150, 4))
     for folder in (None, tmp_path, tmp_path):  # made, kept, found
@@ -37,9 +41,14 @@ def test_products_are_those_of_one_machine(client, tmp_path):
     assert len({worker for home in homes for worker in home}) == 2
 
 
-def test_a_curve_of_a_cluster(client):
+def test_a_curve_of_a_cluster(client: Any) -> None:
     tasks = [Task(X[p], X[p, 0]) for p in np.split(np.arange(150), [120, 135])]
-    grid = {"widths": [40], "couplings": [0.5, np.inf], "temperature": 0.1, "solver": "iterative"}
+    grid: dict[str, Any] = {
+        "widths": [40],
+        "couplings": [0.5, np.inf],
+        "temperature": 0.1,
+        "solver": "iterative",
+    }
     here, there = (
         coupling_sweep(*tasks, **grid, options=LargeOptions(tile=60, client=each))
         for each in (None, client)

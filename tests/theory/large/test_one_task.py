@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tlnb.errors import ConvergenceError
 from tlnb.theory import one_task
 from tlnb.theory.large.kernel import LargeOptions
 from tlnb.theory.large.one_task import EstimatedLeaveOneOut, solve
-from tlnb.theory.leave_one_out import leave_one_out
+from tlnb.theory.leave_one_out import LeaveOneOut, leave_one_out
 
 X = np.random.default_rng(0).standard_normal((360, 12))
 Y = np.sign(X[:, 0] + X[:, 1] * X[:, 2])
@@ -27,7 +28,7 @@ TASK, TEST = Task(X[:300], Y[:300]), Task(X[300:], Y[300:])
         {"width": 100, "richness": 0.05, "activation": "relu", "weight_precision": 1.5},
     ],
 )
-def test_one_large_task_is_the_dense_one(given):
+def test_one_large_task_is_the_dense_one(given: dict[str, Any]) -> None:
     given = {"temperature": 0.1} | given
     truth = one_task.solve(TASK, **given)
     found = solve(TASK, options=LargeOptions(tile=120, columns=25), **given)
@@ -42,7 +43,7 @@ def test_one_large_task_is_the_dense_one(given):
     assert ours.test_error.mean() == pytest.approx(theirs.test_error.mean(), rel=1e-3)
 
 
-def test_estimators_take_the_solver():
+def test_estimators_take_the_solver() -> None:
     dense, large = (
         RenormalizedGPRegressor(width=60, temperature=0.1, solver=solver).fit(TASK.X, TASK.y)
         for solver in ("dense", "iterative")
@@ -65,7 +66,7 @@ def test_estimators_take_the_solver():
         {"width": 100, "richness": 0.05, "activation": "relu", "weight_precision": 1.5},
     ],
 )
-def test_leaving_one_out_is_the_dense_one_within_its_errors(given):
+def test_leaving_one_out_is_the_dense_one_within_its_errors(given: dict[str, Any]) -> None:
     given = {"temperature": 0.1} | given
     truth = one_task.solve(TASK, **given).leave_one_out()
     found = solve(TASK, options=LargeOptions(tile=120, rng=1), **given).leave_one_out()
@@ -81,12 +82,12 @@ def test_leaving_one_out_is_the_dense_one_within_its_errors(given):
     np.testing.assert_allclose(ours, theirs, rtol=2e-2, atol=2e-3)
 
 
-def test_the_jackknife_takes_the_bias_of_noise_away():
+def test_the_jackknife_takes_the_bias_of_noise_away() -> None:
     rng = np.random.default_rng(0)
     diagonal = np.full(4000, 2.0)
     estimates = diagonal + 0.5 * rng.standard_normal((8, 4000))
 
-    def left_out(d):
+    def left_out(d: np.ndarray) -> LeaveOneOut:
         return leave_one_out(np.ones_like(d), d, 0.0, 0.1)
 
     truth = left_out(diagonal).test_error[0]
@@ -98,7 +99,7 @@ def test_the_jackknife_takes_the_bias_of_noise_away():
     assert np.sqrt((found.error**2).mean()) == pytest.approx(spread, rel=0.15)
 
 
-def test_left_out_errors_that_are_not_known_well_enough_are_refused():
+def test_left_out_errors_that_are_not_known_well_enough_are_refused() -> None:
     few = LargeOptions(tile=120, n_landmarks=20, most_probes=64, tolerance=2e-2, rng=3)
     solution = solve(TASK, width=60, temperature=0.1, options=few)
     tight = replace(few, tolerance=1e-4)

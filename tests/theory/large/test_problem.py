@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -31,12 +34,12 @@ NUMBERS = {
     *("Q_s", "Q_t", "Q_st", "Q_tt", "train_error", "squared_bias", "total_variance"),
     *("test_error", "classification_error", "source_variance", "log_evidence"),
 }
-GRID = {"widths": [60, 300, np.inf], "couplings": [np.inf, 0, 0.3, 5]}
+GRID: dict[str, Any] = {"widths": [60, 300, np.inf], "couplings": [np.inf, 0, 0.3, 5]}
 OPTIONS = LargeOptions(tile=120, columns=16)
 
 
 @pytest.fixture(scope="module")
-def tasks():
+def tasks() -> tuple[Task, Task, Task]:
     variances = np.arange(1, N0 + 1) ** -0.7
     X = np.random.default_rng(0).standard_normal((P + P_T + N_TEST, N0))
     X *= np.sqrt(N0 * variances / variances.sum())
@@ -54,7 +57,9 @@ def tasks():
         {"richness": 0.02},
     ],
 )
-def test_curve_is_the_dense_one_within_its_errors(tasks, priors):
+def test_curve_is_the_dense_one_within_its_errors(
+    tasks: tuple[Task, Task, Task], priors: dict[str, Any]
+) -> None:
     source, target, test = tasks
     grid = GRID if "richness" not in priors else GRID | {"widths": [60, 300]}
     priors = {"temperature": 0.1} | priors
@@ -73,7 +78,7 @@ def test_curve_is_the_dense_one_within_its_errors(tasks, priors):
     assert float((found.test_error_error / found.test_error).max()) < 5e-3
 
 
-def test_baselines_know_of_no_source(tasks):
+def test_baselines_know_of_no_source(tasks: tuple[Task, Task, Task]) -> None:
     for baseline in ("scratch", "matched-prior"):
         truth, found = (
             coupling_sweep(
@@ -85,9 +90,9 @@ def test_baselines_know_of_no_source(tasks):
         assert found.test_error_error.item() == 0 < found.Q_s_error.item()
 
 
-def test_single_solutions_and_their_predictions(tasks):
+def test_single_solutions_and_their_predictions(tasks: tuple[Task, Task, Task]) -> None:
     source, target, test = tasks
-    priors = {"temperature": 0.1, "width": 60, "coupling": 2.0}
+    priors: dict[str, Any] = {"temperature": 0.1, "width": 60, "coupling": 2.0}
     truth = solve(source, target, **priors, solver="dense")
     found = solve(source, target, **priors, solver="iterative", options=OPTIONS)
     ours, theirs = (each.predict(test.X, test.y) for each in (found, truth))
@@ -97,7 +102,9 @@ def test_single_solutions_and_their_predictions(tasks):
         np.testing.assert_allclose(mine, other, atol=1e-3)
 
 
-def test_what_a_prepared_problem_shares(tasks, monkeypatch):
+def test_what_a_prepared_problem_shares(
+    tasks: tuple[Task, Task, Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target, _ = tasks
     problem = LargeTransferProblem(source, target, temperature=0.1, options=OPTIONS)
     tiles = problem.source_kernel.tiles
@@ -112,18 +119,20 @@ def test_what_a_prepared_problem_shares(tasks, monkeypatch):
     fewer = problem.with_target(Task(target.X[:9], target.y[:9]))
     assert fewer.source_saddle(60) is problem.source_saddle(60)
     truth = TransferProblem(source, target, temperature=0.1)
-    lists = {"widths": [60], "couplings": [0.0, 1.0], "temperatures": [0.1, 0.2]}
+    lists: dict[str, Any] = {"widths": [60], "couplings": [0.0, 1.0], "temperatures": [0.1, 0.2]}
     np.testing.assert_allclose(
         problem.candidates(**lists).test_error, truth.candidates(**lists).test_error, rtol=1e-3
     )
 
 
-def test_a_curve_is_continued_from_its_folder(tasks, tmp_path, monkeypatch):
+def test_a_curve_is_continued_from_its_folder(
+    tasks: tuple[Task, Task, Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = LargeOptions(tile=120, folder=tmp_path)
-    grid = {"widths": [60], "couplings": [0.5, np.inf], "temperature": 0.1}
+    grid: dict[str, Any] = {"widths": [60], "couplings": [0.5, np.inf], "temperature": 0.1}
     at, calls = Solver._at, []
 
-    def counted(self, share):
+    def counted(self: Solver, share: float) -> list[Known]:
         if len(calls) == 3:
             raise KeyboardInterrupt
         calls.append(share)
@@ -140,7 +149,7 @@ def test_a_curve_is_continued_from_its_folder(tasks, tmp_path, monkeypatch):
     np.testing.assert_allclose(found.test_error, fresh.test_error, rtol=1e-6)
 
 
-def test_slopes_are_derivatives_of_the_blocks(tasks):
+def test_slopes_are_derivatives_of_the_blocks(tasks: tuple[Task, Task, Task]) -> None:
     source, target, test = tasks
     tight = LargeOptions(tile=120, tolerance=1e-4)
     problem = LargeTransferProblem(source, target, temperature=0.1, options=tight)
@@ -169,8 +178,8 @@ def test_slopes_are_derivatives_of_the_blocks(tasks):
 
 
 @pytest.mark.parametrize("scheme", ["elastic", "variance-preserving"])
-def test_a_share_is_that_of_its_coupling(scheme):
-    precisions = {"source_precision": 1.7, "target_precision": 0.6}
+def test_a_share_is_that_of_its_coupling(scheme: str) -> None:
+    precisions: dict[str, Any] = {"source_precision": 1.7, "target_precision": 0.6}
     for share in (0.0, 0.2, 0.9, 1.0):
         c = weight_covariances(
             coupling_of(share, scheme=scheme, **precisions),
@@ -181,7 +190,7 @@ def test_a_share_is_that_of_its_coupling(scheme):
         assert share_of(c) == pytest.approx(share)
 
 
-def test_interpolation_is_exact_for_polynomials_of_its_degree():
+def test_interpolation_is_exact_for_polynomials_of_its_degree() -> None:
     for degree in (4, 6):
         x = nodes(degree)
         assert set(x) <= set(nodes(2 * degree)) and x[0] == 0 and x[-1] == 1
@@ -190,9 +199,9 @@ def test_interpolation_is_exact_for_polynomials_of_its_degree():
                 assert weights(share, degree) @ x**power == pytest.approx(share**power)
 
 
-def test_more_nodes_where_the_activation_asks_for_them(tasks):
+def test_more_nodes_where_the_activation_asks_for_them(tasks: tuple[Task, Task, Task]) -> None:
     source, target, _ = tasks
-    arguments = {
+    arguments: dict[str, Any] = {
         "covariances": lambda share: weight_covariances(
             coupling_of(share, scheme="elastic", source_precision=1, target_precision=1)
         ),
@@ -200,7 +209,7 @@ def test_more_nodes_where_the_activation_asks_for_them(tasks):
         "temperature": 0.1,
     }
 
-    def degree(X_t, name, tolerance):
+    def degree(X_t: Any, name: str, tolerance: float) -> int:
         rng = np.random.default_rng(0)
         sigma = get_activation(name)
         return degree_for(source.X, X_t, sigma, **arguments, tolerance=tolerance, rng=rng).degree
@@ -212,7 +221,9 @@ def test_more_nodes_where_the_activation_asks_for_them(tasks):
         degree(source.X, "sign", 1e-7)
 
 
-def test_interpolation_is_compared_with_solutions(tasks, monkeypatch):
+def test_interpolation_is_compared_with_solutions(
+    tasks: tuple[Task, Task, Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Too few nodes at first: the comparison sees it and doubles them."""
     source, target, test = tasks
     monkeypatch.setattr(Solver, "_degree", lambda self, saddle, rng: (2, 0.15))
@@ -224,7 +235,7 @@ def test_interpolation_is_compared_with_solutions(tasks, monkeypatch):
     assert found.test_error.item() == pytest.approx(error, rel=1e-3)
 
 
-def test_nodes_come_in_turn_and_solutions_are_extrapolated():
+def test_nodes_come_in_turn_and_solutions_are_extrapolated() -> None:
     for known in ([], [0.0, 0.5, 1.0]):
         todo = [share for share in nodes(6) if share not in known]
         order = in_turn(todo, known)
@@ -240,14 +251,16 @@ def test_nodes_come_in_turn_and_solutions_are_extrapolated():
             assert weights_ @ np.array(at) ** power == pytest.approx(share**power)
 
 
-def test_solutions_at_other_nodes_are_good_first_guesses(tasks, monkeypatch):
+def test_solutions_at_other_nodes_are_good_first_guesses(
+    tasks: tuple[Task, Task, Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fewer iterations, the same numbers; without memory to keep them in they are not kept."""
     source, target, test = tasks
     iterations, errors = [], []
     for memory in (np.inf, 0.0):
         counted = []
 
-        def solve_counted(*args, _into=counted, **keywords):
+        def solve_counted(*args: Any, _into: Any = counted, **keywords: Any) -> iterative.Solution:
             found = iterative.solve(*args, **keywords)
             _into.append(found.iterations)
             return found
@@ -265,7 +278,9 @@ def test_solutions_at_other_nodes_are_good_first_guesses(tasks, monkeypatch):
 # which solver
 
 
-def test_the_solver_is_chosen_by_size(tasks, monkeypatch):
+def test_the_solver_is_chosen_by_size(
+    tasks: tuple[Task, Task, Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target, _ = tasks
     priors = Priors(temperature=0.1)
     assert type(transfer_problem(source, target, priors)) is TransferProblem
@@ -279,7 +294,7 @@ def test_the_solver_is_chosen_by_size(tasks, monkeypatch):
         transfer_problem(source, target, priors, "iterative", {"tolerance": 0.1})
 
 
-def test_the_estimator_takes_the_solver(tasks):
+def test_the_estimator_takes_the_solver(tasks: tuple[Task, Task, Task]) -> None:
     source, target, test = tasks
     dense, iterative = (
         TransferGPRegressor(width=60, coupling="leave-one-out", temperature=0.1, solver=solver).fit(
@@ -292,7 +307,7 @@ def test_the_estimator_takes_the_solver(tasks):
         TransferGPRegressor(solver="gpu").fit(target.X, target.y)
 
 
-def test_what_is_not_known_well_enough_is_refused(tasks):
+def test_what_is_not_known_well_enough_is_refused(tasks: tuple[Task, Task, Task]) -> None:
     options = LargeOptions(n_landmarks=5, n_probes=8, most_probes=8, tolerance=2e-5)
     with pytest.raises(ConvergenceError, match="standard error"):
         coupling_sweep(
@@ -305,7 +320,9 @@ def test_what_is_not_known_well_enough_is_refused(tasks):
         )
 
 
-def test_a_test_error_above_the_tolerance_is_refused(tasks, monkeypatch):
+def test_a_test_error_above_the_tolerance_is_refused(
+    tasks: tuple[Task, Task, Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target, test = tasks
     problem = LargeTransferProblem(source, target, temperature=0.1, options=OPTIONS)
     found = problem.sweep(test, widths=[60], couplings=[1.0])

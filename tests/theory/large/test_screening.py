@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,20 +19,20 @@ from tlnb.theory.transfer import TransferProblem
 
 P, P_T, N0 = 320, 24, 20
 FEW = LargeOptions(tile=120, screen=160, finalists=3)
-LISTS = {"couplings": [0.0, 1.0, 10.0, np.inf], "temperatures": [0.1, 0.01]}
+LISTS: dict[str, Any] = {"couplings": [0.0, 1.0, 10.0, np.inf], "temperatures": [0.1, 0.01]}
 LISTS |= {"richness": [0.02, 0.2, 2.0], "widths": [60]}
 
 
 @pytest.fixture(scope="module")
-def tasks():
+def tasks() -> tuple[Task, Task]:
     variances = np.arange(1, N0 + 1) ** -0.7
     X = np.random.default_rng(0).standard_normal((P + P_T, N0))
     X *= np.sqrt(N0 * variances / variances.sum())
     y = np.sign(X[:, 0] + X[:, 1] * X[:, 2])
-    return tuple(Task(X[p], y[p]) for p in np.split(np.arange(len(X)), [P]))
+    return Task(X[:P], y[:P]), Task(X[P:], y[P:])
 
 
-def test_what_is_kept_is_solved_for_and_chosen_from(tasks):
+def test_what_is_kept_is_solved_for_and_chosen_from(tasks: tuple[Task, Task]) -> None:
     dense = TransferProblem(*tasks)
     problem = LargeTransferProblem(*tasks, options=FEW)
     truth, found = dense.choose(**LISTS), problem.choose(**LISTS)
@@ -56,9 +58,13 @@ def test_what_is_kept_is_solved_for_and_chosen_from(tasks):
     assert again == pytest.approx(found.test_error, rel=1e-9)
 
 
-def test_few_points_are_all_solved_for(tasks):
+def test_few_points_are_all_solved_for(tasks: tuple[Task, Task]) -> None:
     problem = LargeTransferProblem(*tasks, options=FEW)
-    lists = {"couplings": [np.inf, 1.0, 0.0], "temperatures": [0.1], "widths": [60, np.inf]}
+    lists: dict[str, Any] = {
+        "couplings": [np.inf, 1.0, 0.0],
+        "temperatures": [0.1],
+        "widths": [60, np.inf],
+    }
     table = problem.candidates(**lists)
     truth = TransferProblem(*tasks).candidates(**lists)
     np.testing.assert_allclose(table.test_error, truth.test_error, rtol=1e-3)
@@ -72,11 +78,11 @@ def test_few_points_are_all_solved_for(tasks):
     assert nothing.test_error.notnull().all() and not problem._source_saddles
 
 
-def test_solutions_begun_from_one_another_are_those_found_alone(tasks):
+def test_solutions_begun_from_one_another_are_those_found_alone(tasks: tuple[Task, Task]) -> None:
     problem = LargeTransferProblem(*tasks, options=FEW)
     points = [(0.1, 1.0), (0.01, 20.0), (0.02, 2.0)]
 
-    def at(T, precision):
+    def at(T: float, precision: float) -> LargeTransferProblem:
         return problem.with_priors(temperature=T, readout_precision=precision)
 
     together, alone = ([at(*point) for point in points] for _ in range(2))
@@ -89,7 +95,7 @@ def test_solutions_begun_from_one_another_are_those_found_alone(tasks):
         assert errors[0].mean() == pytest.approx(errors[2].mean(), rel=1e-3)
 
 
-def test_what_cannot_be_solved_for_does_not_stop_the_others(tasks):
+def test_what_cannot_be_solved_for_does_not_stop_the_others(tasks: tuple[Task, Task]) -> None:
     problem = LargeTransferProblem(*tasks, options=FEW)
     cold, warm = (problem.with_priors(temperature=T) for T in (1e-9, 0.1))
     failures = solve_together([(cold, 60), (warm, 60)])
@@ -100,15 +106,17 @@ def test_what_cannot_be_solved_for_does_not_stop_the_others(tasks):
     assert table.test_error.isnull().values.ravel().tolist() == [True, False]
 
 
-def test_one_that_does_not_converge_is_found_out(tasks, monkeypatch):
+def test_one_that_does_not_converge_is_found_out(
+    tasks: tuple[Task, Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
     problem = LargeTransferProblem(*tasks, options=FEW)
     solver = "tlnb.theory.large.screening.Solver"
 
     class Picky:
-        def __init__(self, kernels, saddles, X_test):
+        def __init__(self, kernels: Any, saddles: Any, X_test: Any) -> None:
             self.saddles = saddles
 
-        def interpolants(self):
+        def interpolants(self) -> list[str]:
             if any(saddle.equation.temperature == 0.05 for saddle in self.saddles):
                 raise ConvergenceError("not this one")
             return ["solved"] * len(self.saddles)
@@ -120,22 +128,22 @@ def test_one_that_does_not_converge_is_found_out(tasks, monkeypatch):
     assert [60 in mine._interpolants for mine in three] == [False, True, True]
 
 
-def test_the_best_points_and_the_best_frozen_one_come_first():
+def test_the_best_points_and_the_best_frozen_one_come_first() -> None:
     errors = np.array([[0.5, 0.9], [0.4, 0.8], [0.7, 0.6], [0.45, np.nan], [np.nan, np.nan]])
     frozen, none = np.array([False, True]), np.zeros(2, dtype=bool)
     assert ranked_points(errors, frozen) == [1, 2, 3, 0, 4]
     assert ranked_points(errors, none) == [1, 3, 0, 2, 4]
 
 
-def test_others_come_in_the_place_of_those_that_fail(tasks):
+def test_others_come_in_the_place_of_those_that_fail(tasks: tuple[Task, Task]) -> None:
     problem = LargeTransferProblem(*tasks, options=FEW)
-    lists = LISTS | {"temperatures": [1e-9, 0.1, 0.2, 0.4], "richness": [0.2]}
+    lists: dict[str, Any] = LISTS | {"temperatures": [1e-9, 0.1, 0.2, 0.4], "richness": [0.2]}
     found = problem.candidates(**lists)
     assert found.test_error.sel(coupling=1.0).notnull().sum() == 3
     assert found.test_error.sel(coupling=1.0, temperature=1e-9).isnull().all()
 
 
-def test_what_a_dropped_point_may_be_better_by():
+def test_what_a_dropped_point_may_be_better_by() -> None:
     part = np.array([[0.50, 0.60], [0.42, 0.55], [0.45, 0.47], [0.9, np.nan]])
     found = Finalists([0, 1], part, {}, 100, 4)
     whole = {0: np.array([0.48, 0.57]), 1: np.array([0.44, 0.50])}
@@ -152,7 +160,7 @@ def test_what_a_dropped_point_may_be_better_by():
     assert every.screening(whole) == (300, 2, 2, 0.0, 0.0) and every.dropped(whole).size == 0
 
 
-def test_stated_errors_cover_what_the_source_leaves(tasks):
+def test_stated_errors_cover_what_the_source_leaves(tasks: tuple[Task, Task]) -> None:
     """A source known to a few percent only: left-out and test errors move by what is stated."""
     rough = LargeOptions(tile=120, n_landmarks=20, n_probes=8, most_probes=8, tolerance=0.1, rng=2)
     source, target = tasks

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from tlnb import Task
 from tlnb.errors import CompetingSaddlesWarning, ConvergenceError
-from tlnb.kernels import get_activation, kernel
+from tlnb.kernels import Activation, get_activation, kernel
 from tlnb.theory.large import traces
 from tlnb.theory.large.iterative import Equation, solve
 from tlnb.theory.large.kernel import LargeKernel, LargeOptions
@@ -21,7 +24,7 @@ P, N0, Q, T = 500, 30, 2.5, 0.1
 ERF, RELU = get_activation("erf"), get_activation("relu")
 
 
-def inputs(seed=0, n=P):
+def inputs(seed: int = 0, n: int = P) -> np.ndarray:
     """Inputs whose directions have variances that fall like those of images."""
     variances = np.arange(1, N0 + 1) ** -0.7
     rng = np.random.default_rng(seed)
@@ -33,22 +36,22 @@ Y = np.sign(X[:, 0] + X[:, 1] * X[:, 2])
 
 
 @pytest.fixture(scope="module")
-def dense():
+def dense() -> tuple[np.ndarray, np.ndarray]:
     K = kernel(X, activation="erf")
     return K, T * np.eye(P) + Q * K
 
 
 @pytest.fixture(scope="module")
-def tiles():
+def tiles() -> TiledKernel:
     return TiledKernel.of(X, ERF, 1.0, tile=180)
 
 
 @pytest.fixture(scope="module")
-def low_rank():
+def low_rank() -> LowRank:
     return LowRank.of(X, ERF, 1.0, 80, 1)
 
 
-def large(**options):
+def large(**options: Any) -> LargeKernel:
     return LargeKernel(X, ERF, 1.0, LargeOptions(**({"tile": 180} | options)))
 
 
@@ -56,7 +59,7 @@ def large(**options):
 
 
 @pytest.mark.parametrize("activation", [ERF, RELU])
-def test_products_of_tiles_have_the_rounding_that_is_stated(activation):
+def test_products_of_tiles_have_the_rounding_that_is_stated(activation: str) -> None:
     K = kernel(X, activation=activation)
     tiled = TiledKernel.of(X, activation, 1.0, tile=180)
     B = np.random.default_rng(0).standard_normal((P, 3))
@@ -67,10 +70,12 @@ def test_products_of_tiles_have_the_rounding_that_is_stated(activation):
     assert {tile.dtype for tile in tiled.tiles.values()} == {np.dtype(np.float32)}
 
 
-def test_a_killed_run_makes_only_the_tiles_that_are_missing(tmp_path, monkeypatch, tiles):
+def test_a_killed_run_makes_only_the_tiles_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiles: TiledKernel
+) -> None:
     whole = type(ERF).dual
 
-    def broken(self, *arguments):
+    def broken(self: Activation, *arguments: Any) -> np.ndarray:
         if len(list(tmp_path.glob("tile_*.npy"))) == 4:
             raise KeyboardInterrupt
         return whole(self, *arguments)
@@ -93,25 +98,27 @@ def test_a_killed_run_makes_only_the_tiles_that_are_missing(tmp_path, monkeypatc
     ("X_there", "activation", "variance", "differs"),
     [(X[:, ::-1], ERF, 1.0, "inputs"), (X, RELU, 1.0, "activation"), (X, ERF, 2.0, "variance")],
 )
-def test_a_folder_holds_one_kernel(tmp_path, X_there, activation, variance, differs):
+def test_a_folder_holds_one_kernel(
+    tmp_path: Path, X_there: Any, activation: str, variance: float, differs: str
+) -> None:
     TiledKernel.of(X[:60], ERF, 1.0, tile=40, folder=tmp_path)
     with pytest.raises(ValueError, match=f"another kernel: .*{differs}"):
         TiledKernel.of(X_there[:60], activation, variance, tile=40, folder=tmp_path)
 
 
-def test_too_little_memory_is_said_before_any_work():
+def test_too_little_memory_is_said_before_any_work() -> None:
     with pytest.raises(MemoryError, match="give a folder"):
         TiledKernel.of(X, ERF, 1.0, memory=1e5)
 
 
-def test_memory_beside_the_tiles_counts(monkeypatch):
+def test_memory_beside_the_tiles_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tlnb.theory.large.kernel.available", lambda: 3e7)
     assert large(columns=16).tiles.size == P
     with pytest.raises(MemoryError, match="fewer examples"):
         _ = large(columns=2000).tiles
 
 
-def test_float32_is_refused_where_it_is_too_coarse(tiles):
+def test_float32_is_refused_where_it_is_too_coarse(tiles: TiledKernel) -> None:
     with pytest.raises(ValueError, match="temperature must exceed"):
         tiles.check_resolution(1.0, 1e-7)
 
@@ -119,7 +126,7 @@ def test_float32_is_refused_where_it_is_too_coarse(tiles):
 # low rank
 
 
-def test_low_rank_is_its_own_dense_matrix(low_rank):
+def test_low_rank_is_its_own_dense_matrix(low_rank: LowRank) -> None:
     M = low_rank.shifted(Q, T)
     U = low_rank.vectors
     matrix = (T + Q * low_rank.tail) * np.eye(P) + Q * (U * low_rank.values) @ U.T
@@ -133,7 +140,9 @@ def test_low_rank_is_its_own_dense_matrix(low_rank):
     np.testing.assert_allclose(M.inverse_diagonal(), np.diag(inverse))
 
 
-def test_low_rank_is_exact_at_its_landmarks_and_with_all_of_them(low_rank, dense):
+def test_low_rank_is_exact_at_its_landmarks_and_with_all_of_them(
+    low_rank: LowRank, dense: tuple[np.ndarray, np.ndarray]
+) -> None:
     K = dense[0]
     approximate = (low_rank.vectors * low_rank.values) @ low_rank.vectors.T
     lacking = np.diag(K) - np.diag(approximate)
@@ -144,7 +153,7 @@ def test_low_rank_is_exact_at_its_landmarks_and_with_all_of_them(low_rank, dense
     assert whole.tail < 1e-9
 
 
-def test_duplicated_landmarks_are_no_trouble():
+def test_duplicated_landmarks_are_no_trouble() -> None:
     doubled = np.concatenate([X[:40], X[:40]])
     found = LowRank.of(doubled, ERF, 1.0, 80)
     K = kernel(doubled, activation="erf")
@@ -154,7 +163,9 @@ def test_duplicated_landmarks_are_no_trouble():
 # solutions
 
 
-def test_solutions_and_their_quadratic_forms(tiles, low_rank, dense):
+def test_solutions_and_their_quadratic_forms(
+    tiles: TiledKernel, low_rank: LowRank, dense: tuple[np.ndarray, np.ndarray]
+) -> None:
     K, G = dense
     B = K[:, :6]
     truth = B.T @ np.linalg.solve(G, B)
@@ -172,7 +183,9 @@ def test_solutions_and_their_quadratic_forms(tiles, low_rank, dense):
     assert errors[1] < errors[0] / 10
 
 
-def test_columns_leave_when_they_are_done(tiles, low_rank, dense):
+def test_columns_leave_when_they_are_done(
+    tiles: TiledKernel, low_rank: LowRank, dense: tuple[np.ndarray, np.ndarray]
+) -> None:
     B = dense[0][:, :3]
     found = solve(Equation.of(tiles, low_rank, Q, T), B, [1e-1, 1e-3, 1e-5])
     norms = found.norms()
@@ -180,7 +193,9 @@ def test_columns_leave_when_they_are_done(tiles, low_rank, dense):
     assert norms[0] > 1e-3 > norms[1] > 1e-5
 
 
-def test_a_solution_at_another_Q_is_a_good_start(tiles, low_rank, dense):
+def test_a_solution_at_another_Q_is_a_good_start(
+    tiles: TiledKernel, low_rank: LowRank, dense: tuple[np.ndarray, np.ndarray]
+) -> None:
     B = dense[0][:, :4]
     old, new = (Equation.of(tiles, low_rank, q, T) for q in (Q, 1.2 * Q))
     start = solve(old, B, 1e-4).refined(B, old, new)
@@ -194,7 +209,7 @@ def test_a_solution_at_another_Q_is_a_good_start(tiles, low_rank, dense):
     assert np.linalg.norm(B - new.apply(start)) < 1e-3
 
 
-def test_the_solver_says_when_it_gives_up(tiles, low_rank):
+def test_the_solver_says_when_it_gives_up(tiles: TiledKernel, low_rank: LowRank) -> None:
     equation = Equation.of(tiles, low_rank, Q, T)
     with pytest.raises(ConvergenceError, match="after 2 iterations"):
         solve(equation, Y[:, None], 1e-8, max_iterations=2)
@@ -205,7 +220,9 @@ def test_the_solver_says_when_it_gives_up(tiles, low_rank):
 # traces
 
 
-def test_known_means_of_the_controls(tiles, low_rank, dense):
+def test_known_means_of_the_controls(
+    tiles: TiledKernel, low_rank: LowRank, dense: tuple[np.ndarray, np.ndarray]
+) -> None:
     K = dense[0]
     moments, M = traces.Moments.of(tiles, low_rank, at_once=30), low_rank.shifted(Q, T)
     inverse = M.solve(np.eye(P))
@@ -217,7 +234,9 @@ def test_known_means_of_the_controls(tiles, low_rank, dense):
     )
 
 
-def test_traces_are_within_their_errors(tiles, low_rank, dense):
+def test_traces_are_within_their_errors(
+    tiles: TiledKernel, low_rank: LowRank, dense: tuple[np.ndarray, np.ndarray]
+) -> None:
     inverse = np.linalg.inv(dense[1])
     moments, equation = traces.Moments.of(tiles, low_rank), Equation.of(tiles, low_rank, Q, T)
     off, plain = [], []
@@ -236,7 +255,7 @@ def test_traces_are_within_their_errors(tiles, low_rank, dense):
     assert found.error < 0.3 * np.std(plain)  # what the controls are for
 
 
-def test_more_random_vectors_begin_with_the_same_ones():
+def test_more_random_vectors_begin_with_the_same_ones() -> None:
     np.testing.assert_array_equal(large().probes(24)[:, :8], large().probes(8))
     assert not np.array_equal(large(rng=1).probes(8), large().probes(8))
 
@@ -245,7 +264,7 @@ def test_more_random_vectors_begin_with_the_same_ones():
 
 
 @pytest.mark.parametrize(("width", "temperature"), [(50, 0.1), (400, 0.1), (100, 0.01)])
-def test_order_parameter_covers_the_dense_one(width, temperature):
+def test_order_parameter_covers_the_dense_one(width: int, temperature: float) -> None:
     truth = OneTaskProblem(Task(X, Y), temperature=temperature).solve(width=width)
     off = []
     for seed in range(4):
@@ -264,7 +283,7 @@ def test_order_parameter_covers_the_dense_one(width, temperature):
     assert abs(evidence.value - truth.log_evidence) < 4 * evidence.error + 0.02
 
 
-def test_slope_is_the_derivative():
+def test_slope_is_the_derivative() -> None:
     problem = OneTaskProblem(Task(X, Y), temperature=0.1)
     found = source_saddle(large(), Y, width=50, temperature=0.1)
     truth = curvature(
@@ -277,12 +296,12 @@ def test_slope_is_the_derivative():
     assert found.slope == pytest.approx(float(truth), rel=0.01)
 
 
-def test_infinite_width_leaves_the_kernel_as_it_is():
+def test_infinite_width_leaves_the_kernel_as_it_is() -> None:
     found = source_saddle(large(), Y, width=np.inf, temperature=0.1)
     assert (found.Q, found.error) == (1.0, 0.0)
 
 
-def test_random_vectors_are_added_until_the_error_is_small():
+def test_random_vectors_are_added_until_the_error_is_small() -> None:
     few = source_saddle(large(n_landmarks=10, n_probes=8), Y, width=400, temperature=0.1)
     assert few.n_probes > 8 and few.error < 1e-3 * few.Q
     with pytest.raises(ConvergenceError, match="most_probes"):
@@ -294,7 +313,7 @@ def test_random_vectors_are_added_until_the_error_is_small():
         )
 
 
-def test_other_minima_are_warned_of():
+def test_other_minima_are_warned_of() -> None:
     """The three roots of chapter 02: e = 40 × 1 and 1 × 0.005, y2 = 0 and 3, T = 0.01, N1 = 20."""
     U = np.linalg.qr(np.random.default_rng(0).standard_normal((41, 41)))[0]
     e = np.append(np.ones(40), 0.005)
@@ -314,7 +333,7 @@ def test_other_minima_are_warned_of():
         ({"rng": -1}, "rng"),
     ],
 )
-def test_options_out_of_range(change, match):
+def test_options_out_of_range(change: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         source_saddle(large(**change), Y, width=50, temperature=0.1)
 
@@ -322,12 +341,12 @@ def test_options_out_of_range(change, match):
 @pytest.mark.parametrize(
     ("y", "width", "temperature"), [(Y, 50, 0.0), (Y[1:], 50, 0.1), (Y, 0.5, 0.1)]
 )
-def test_arguments_out_of_range(y, width, temperature):
+def test_arguments_out_of_range(y: np.ndarray, width: float, temperature: float) -> None:
     with pytest.raises(ValueError, match="must"):
         source_saddle(large(), y, width=width, temperature=temperature)
 
 
-def test_inputs_must_be_finite():
+def test_inputs_must_be_finite() -> None:
     with pytest.raises(ValueError, match="finite"):
         TiledKernel.of(np.full((3, 2), np.nan), ERF, 1.0)
     with pytest.raises(ValueError, match="finite"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -38,7 +40,7 @@ def roots_of_the_polynomial(label: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("label", [2.0, 3.0])
-def test_instance_with_three_roots(label):
+def test_instance_with_three_roots(label: float) -> None:
     roots = two_minima(label)
     Q, action = roots_of_the_polynomial(label)
     np.testing.assert_allclose(roots.Q, Q, rtol=1e-9)
@@ -47,7 +49,7 @@ def test_instance_with_three_roots(label):
     assert roots.residual.max() < 1e-12
 
 
-def test_the_collapsed_root_can_be_the_minimum():
+def test_the_collapsed_root_can_be_the_minimum() -> None:
     roots = two_minima(2.0)
     minima = roots.action[roots.minimum]
     assert minima[0] < minima[-1] - 10
@@ -59,12 +61,14 @@ def test_the_collapsed_root_can_be_the_minimum():
     log_width=st.floats(0, 4),
     log_label=st.floats(-2, 2),
 )
-def test_every_sign_change_on_a_fine_grid_is_a_root(seed, log_T, log_width, log_label):
+def test_every_sign_change_on_a_fine_grid_is_a_root(
+    seed: int, log_T: float, log_width: float, log_label: float
+) -> None:
     """All roots: a scan ten times finer finds no further one, and all lie within the bounds."""
     rng = np.random.default_rng(seed)
     e = np.sort(10.0 ** rng.uniform(-4, 2, 12)) * (rng.random(12) < 0.8)
     y2 = 10.0**log_label * rng.standard_normal(12) ** 2
-    given = {"width": 10.0**log_width, "temperature": 10.0**log_T}
+    given: dict[str, Any] = {"width": 10.0**log_width, "temperature": 10.0**log_T}
     roots = saddle_points(e, y2, **given)
     upper = 1 + y2.sum() / (4 * given["temperature"] * given["width"])
     lower = 1 / (1 + e.sum() / (given["temperature"] * given["width"]))
@@ -76,7 +80,7 @@ def test_every_sign_change_on_a_fine_grid_is_a_root(seed, log_T, log_width, log_
     assert np.count_nonzero(signs[1:] != signs[:-1]) <= len(roots.Q)
 
 
-def test_unique_root_if_the_rank_is_below_the_width():
+def test_unique_root_if_the_rank_is_below_the_width() -> None:
     rng = np.random.default_rng(3)
     for _ in range(20):
         e = 10.0 ** rng.uniform(-4, 2, 15)
@@ -84,10 +88,10 @@ def test_unique_root_if_the_rank_is_below_the_width():
         assert len(saddle_points(e, y2, width=15, temperature=0.01).Q) == 1
 
 
-def test_stationarity_is_the_gradient_of_the_action():
+def test_stationarity_is_the_gradient_of_the_action() -> None:
     rng = np.random.default_rng(4)
     e, y2 = rng.random(9), rng.random(9)
-    given = {"width": 7.0, "temperature": 0.2}
+    given: dict[str, Any] = {"width": 7.0, "temperature": 0.2}
     for t in np.linspace(-2, 2, 5):
         slope = approx_fprime([t], lambda t: effective_action(np.exp(t[0]), e, y2, **given), 1e-7)
         np.testing.assert_allclose(
@@ -95,7 +99,7 @@ def test_stationarity_is_the_gradient_of_the_action():
         )
 
 
-def test_action_equals_determinant_and_quadratic_form():
+def test_action_equals_determinant_and_quadratic_form() -> None:
     source, _, _ = deterministic()
     K = kernel(source.X, activation="erf")
     solution = solve(source, width=20, temperature=0.1)
@@ -105,10 +109,10 @@ def test_action_equals_determinant_and_quadratic_form():
     np.testing.assert_allclose(solution.action, direct, rtol=1e-12)
 
 
-def test_predictor_is_gaussian_process_regression_with_the_renormalised_kernel():
+def test_predictor_is_gaussian_process_regression_with_the_renormalised_kernel() -> None:
     source, _, test = deterministic()
     solution = solve(source, width=20, temperature=0.1, weight_precision=0.5, readout_precision=2)
-    given = {"activation": "erf", "weight_variance": 2.0, "readout_precision": 2.0}
+    given: dict[str, Any] = {"activation": "erf", "weight_variance": 2.0, "readout_precision": 2.0}
     K, k = kernel(source.X, **given), kernel(source.X, test.X, **given)
     Q, G = solution.Q, 0.1 * np.eye(30) + solution.Q * K
     outcome = solution.predict(test.X, test.y)
@@ -122,7 +126,7 @@ def test_predictor_is_gaussian_process_regression_with_the_renormalised_kernel()
     np.testing.assert_allclose(solution.train_error, at_training.test_error.mean(), rtol=1e-9)
 
 
-def test_infinite_width_is_the_limit_and_is_approached_as_one_over_width():
+def test_infinite_width_is_the_limit_and_is_approached_as_one_over_width() -> None:
     source, _, test = deterministic()
     limit = solve(source, width=np.inf, temperature=0.1)
     assert limit.Q == 1.0
@@ -139,7 +143,7 @@ def test_infinite_width_is_the_limit_and_is_approached_as_one_over_width():
     np.testing.assert_allclose(np.divide(*distances), 10, rtol=0.03)
 
 
-def test_log_evidence_at_infinite_width_is_the_gaussian_one():
+def test_log_evidence_at_infinite_width_is_the_gaussian_one() -> None:
     from scipy.stats import multivariate_normal
 
     source, _, _ = deterministic()
@@ -149,7 +153,7 @@ def test_log_evidence_at_infinite_width_is_the_gaussian_one():
     np.testing.assert_allclose(solution.log_evidence, direct, rtol=1e-12)
 
 
-def test_readout_precision_alone_rescales_temperature_and_labels():
+def test_readout_precision_alone_rescales_temperature_and_labels() -> None:
     """f → f/sqrt(λ1): the saddle depends on T λ1 and y sqrt(λ1) only."""
     source, _, _ = deterministic()
     one = solve(source, width=20, temperature=0.1, readout_precision=4.0)
@@ -157,7 +161,7 @@ def test_readout_precision_alone_rescales_temperature_and_labels():
     np.testing.assert_allclose(one.Q, other.Q, rtol=1e-12)
 
 
-def test_width_sweep_equals_single_solutions():
+def test_width_sweep_equals_single_solutions() -> None:
     source, _, test = deterministic()
     widths = [3, 20, 500, np.inf]
     table = width_sweep(source, test, widths=widths, temperature=0.1, activation="relu")
@@ -171,7 +175,7 @@ def test_width_sweep_equals_single_solutions():
             np.testing.assert_allclose(row[name], getattr(solution, name), rtol=1e-12)
 
 
-def test_competing_minima_are_reported():
+def test_competing_minima_are_reported() -> None:
     X = np.diag(np.sqrt(41 * EIGENVALUES))  # linear kernel X Xᵀ / N0 with the eigenvalues above
     task = Task(X, np.append(np.zeros(40), np.sqrt(3)))
     with pytest.warns(CompetingSaddlesWarning, match=r"Q = 0\.011"):
@@ -181,7 +185,7 @@ def test_competing_minima_are_reported():
     np.testing.assert_allclose(competing[0], two_minima(3.0).Q[0], rtol=1e-9)
 
 
-def test_prediction_in_chunks_equals_prediction_at_once(monkeypatch):
+def test_prediction_in_chunks_equals_prediction_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     source, _, test = deterministic()
     solution = solve(source, width=20)
     whole = solution.predict(test.X, test.y)
@@ -191,7 +195,7 @@ def test_prediction_in_chunks_equals_prediction_at_once(monkeypatch):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
-def test_errors_of_a_network_without_spread():
+def test_errors_of_a_network_without_spread() -> None:
     outcome = prediction(
         np.array([1.0, -1.0, 0.0]), np.zeros(3), np.zeros(3), np.array([1.0, 1.0, 1.0])
     )
@@ -210,13 +214,13 @@ def test_errors_of_a_network_without_spread():
         ({"activation": "softsign"}, "softsign"),
     ],
 )
-def test_bad_arguments(change, message):
+def test_bad_arguments(change: dict[str, Any], message: str) -> None:
     source, _, _ = deterministic()
     with pytest.raises(ValueError, match=message):
         solve(source, **({"width": 20} | change))
 
 
-def test_duplicated_inputs_need_a_temperature():
+def test_duplicated_inputs_need_a_temperature() -> None:
     source, _, _ = linear_teachers(0, 10, 1)
     twice = Task(np.vstack([source.X, source.X]), np.concatenate([source.y, -source.y]))
     with pytest.raises(ValueError, match=r"temperature must exceed .* got 1\.0e-15.*duplicated"):
@@ -224,7 +228,7 @@ def test_duplicated_inputs_need_a_temperature():
     assert solve(twice, width=20, temperature=1e-3).converged
 
 
-def test_large_labels_make_a_large_order_parameter():
+def test_large_labels_make_a_large_order_parameter() -> None:
     """Labels far outside the prior: N1 Q² K ~ yyᵀ, so that Q grows in proportion to them."""
     source, _, _ = deterministic()
     Q = [solve(Task(source.X, scale * source.y), width=20).Q for scale in (1e6, 1e8)]
@@ -241,18 +245,20 @@ def test_large_labels_make_a_large_order_parameter():
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_numbers_at_the_edge_of_floating_point(labels, change, message):
+def test_numbers_at_the_edge_of_floating_point(
+    labels: float, change: dict[str, Any], message: str
+) -> None:
     source, _, _ = deterministic()
     with pytest.raises(ValueError, match=message):
         solve(Task(source.X, labels * source.y), **({"width": 20} | change))
 
 
-def test_arrays_are_not_tasks():
+def test_arrays_are_not_tasks() -> None:
     with pytest.raises(TypeError, match=r"task must be a tlnb\.Task, got ndarray"):
         solve(np.ones((2, 2)), width=20)
 
 
-def test_new_inputs_of_another_dimension():
+def test_new_inputs_of_another_dimension() -> None:
     source, _, _ = deterministic()
     with pytest.raises(ValueError, match="X must have N0 = 12 columns"):
         solve(source, width=20).predict(np.ones((2, 3)))

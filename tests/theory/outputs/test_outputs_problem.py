@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -30,7 +32,7 @@ def several(C: int = 3, seed: int = 0) -> tuple[MultiOutputTask, MultiOutputTask
     )
 
 
-def test_action_is_the_symbolic_one():
+def test_action_is_the_symbolic_one() -> None:
     """Two outputs, two examples: the determinant and the inverse of a 4 × 4 matrix, by sympy."""
     a, b, c = sp.Rational(3, 2), sp.Rational(1, 3), sp.Rational(4, 5)
     K = sp.Matrix([[1, sp.Rational(1, 4)], [sp.Rational(1, 4), sp.Rational(3, 4)]])
@@ -45,7 +47,7 @@ def test_action_is_the_symbolic_one():
     np.testing.assert_allclose(numbers, float(exact), rtol=1e-13)
 
 
-def test_gradient_is_the_symbolic_one():
+def test_gradient_is_the_symbolic_one() -> None:
     """dA/dQ by sympy, carried to the manifold's coordinates by Q^(1/2)."""
     a, b, c = sp.symbols("a b c", positive=True)
     K = sp.diag(1, sp.Rational(1, 4))
@@ -65,11 +67,11 @@ def test_gradient_is_the_symbolic_one():
 
 
 @pytest.mark.parametrize("C", [1, 2, 4])
-def test_expansion_is_that_of_the_action_along_the_manifold(C):
+def test_expansion_is_that_of_the_action_along_the_manifold(C: int) -> None:
     rng = np.random.default_rng(C)
     e, z = rng.random(9), rng.standard_normal((9, C))
     q = rng.uniform(0.3, 2, C)
-    given = {"width": 6.0, "temperature": 0.3}
+    given: dict[str, Any] = {"width": 6.0, "temperature": 0.3}
     point, basis = expand(q, e, z, **given), symmetric(C)
 
     def along(X: np.ndarray) -> float:
@@ -90,9 +92,13 @@ def test_expansion_is_that_of_the_action_along_the_manifold(C):
 
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 @pytest.mark.parametrize("width", [1, 20, 500, np.inf])
-def test_one_output_is_what_stands(activation, width):
+def test_one_output_is_what_stands(activation: str, width: float) -> None:
     source, _, test = deterministic()
-    priors = {"temperature": 0.1, "activation": activation, "readout_precision": 2.0}
+    priors: dict[str, Any] = {
+        "temperature": 0.1,
+        "activation": activation,
+        "readout_precision": 2.0,
+    }
     one = one_task.solve(source, width=width, **priors)
     for overlap in outputs.OVERLAPS:
         other = outputs.solve(source, width=width, overlap=overlap, **priors)
@@ -111,10 +117,10 @@ def test_one_output_is_what_stands(activation, width):
 
 @given(seed=st.integers(0, 2**31 - 1), C=st.integers(2, 5), log_T=st.floats(-2, 0.5))
 @settings(max_examples=15)
-def test_rotated_labels_rotate_the_answer(seed, C, log_T):
+def test_rotated_labels_rotate_the_answer(seed: int, C: int, log_T: float) -> None:
     task, test = several(C, seed)
     R = ortho_group.rvs(C, random_state=seed)
-    given = {"width": 25, "temperature": 10.0**log_T}
+    given: dict[str, Any] = {"width": 25, "temperature": 10.0**log_T}
     one = outputs.solve(task, **given)
     other = outputs.solve(MultiOutputTask(task.X, task.y @ R), **given)
     scale = np.abs(one.Q).max()
@@ -125,12 +131,12 @@ def test_rotated_labels_rotate_the_answer(seed, C, log_T):
     np.testing.assert_allclose(there.covariance, R.T @ here.covariance @ R, atol=1e-7)
 
 
-def test_outputs_on_their_own_directions_do_not_feel_each_other():
+def test_outputs_on_their_own_directions_do_not_feel_each_other() -> None:
     """Labels along different eigenvectors of K: Q is diagonal, each entry that of one output."""
     source, _, _ = deterministic()
     U = np.linalg.eigh(kernel(source.X, activation="erf"))[1]
     y = np.column_stack([4 * U[:, -1] + U[:, -5], 3 * U[:, -2] - U[:, -6]])
-    given = {"width": 12, "temperature": 0.1}
+    given: dict[str, Any] = {"width": 12, "temperature": 0.1}
     together = outputs.solve(MultiOutputTask(source.X, y), **given)
     alone = [one_task.solve(Task(source.X, column), **given).Q for column in y.T]
     np.testing.assert_allclose(together.Q, np.diag(alone), atol=1e-10)
@@ -138,10 +144,10 @@ def test_outputs_on_their_own_directions_do_not_feel_each_other():
     np.testing.assert_allclose(against_rest.Q, together.Q, atol=1e-10)
 
 
-def test_equal_outputs_are_one_output_and_silence():
+def test_equal_outputs_are_one_output_and_silence() -> None:
     """Two equal columns: (y, y) R = (sqrt(2) y, 0), an output of larger labels beside none."""
     source, _, _ = deterministic()
-    given = {"width": 20, "temperature": 0.1}
+    given: dict[str, Any] = {"width": 20, "temperature": 0.1}
     twice = outputs.solve(MultiOutputTask(source.X, np.column_stack([source.y] * 2)), **given)
     loud = one_task.solve(Task(source.X, np.sqrt(2) * source.y), **given).Q
     silent = one_task.solve(Task(source.X, 0 * source.y), **given).Q
@@ -149,10 +155,10 @@ def test_equal_outputs_are_one_output_and_silence():
     np.testing.assert_allclose(twice.Q[0, 1], (loud - silent) / 2, rtol=1e-8)
 
 
-def test_order_of_actions():
+def test_order_of_actions() -> None:
     """Less freedom, more action."""
     task, _ = several(3)
-    given = {"width": 15, "temperature": 0.05}
+    given: dict[str, Any] = {"width": 15, "temperature": 0.05}
     free, diagonal, shared = (
         outputs.solve(task, overlap=overlap, **given).action for overlap in outputs.OVERLAPS
     )
@@ -160,7 +166,7 @@ def test_order_of_actions():
     assert np.abs(outputs.solve(task, **given).Q[0, 1]) > 0.01
 
 
-def test_infinite_width_is_independent_and_approached_as_one_over_width():
+def test_infinite_width_is_independent_and_approached_as_one_over_width() -> None:
     task, test = several(3)
     limit = outputs.solve(task, width=np.inf, temperature=0.1)
     np.testing.assert_array_equal(limit.Q, np.eye(3))
@@ -176,11 +182,11 @@ def test_infinite_width_is_independent_and_approached_as_one_over_width():
     )
 
 
-def test_predictor_is_that_of_the_kronecker_kernel():
+def test_predictor_is_that_of_the_kronecker_kernel() -> None:
     task, test = several(2)
-    priors = {"temperature": 0.1, "weight_precision": 0.5, "readout_precision": 2}
+    priors: dict[str, Any] = {"temperature": 0.1, "weight_precision": 0.5, "readout_precision": 2}
     solution = outputs.solve(task, width=20, **priors)
-    given = {"activation": "erf", "weight_variance": 2.0, "readout_precision": 2.0}
+    given: dict[str, Any] = {"activation": "erf", "weight_variance": 2.0, "readout_precision": 2.0}
     K, k, k_0 = kernel(task.X, **given), kernel(task.X, test.X, **given), kernel(test.X, **given)
     Q, n = solution.Q, len(test.X)
     G = 0.1 * np.eye(60) + np.kron(Q, K)
@@ -200,9 +206,9 @@ def test_predictor_is_that_of_the_kronecker_kernel():
     np.testing.assert_allclose(solution.action, direct, rtol=1e-12)
 
 
-def test_leave_one_out_drops_an_example_with_all_its_outputs():
+def test_leave_one_out_drops_an_example_with_all_its_outputs() -> None:
     task, _ = several(3)
-    priors = {"temperature": 0.1, "readout_precision": 2.0}
+    priors: dict[str, Any] = {"temperature": 0.1, "readout_precision": 2.0}
     solution = outputs.solve(task, width=20, **priors)
     K = kernel(task.X, activation="erf", readout_precision=2.0)
     Q, left = solution.Q, solution.leave_one_out()
@@ -219,7 +225,7 @@ def test_leave_one_out_drops_an_example_with_all_its_outputs():
         )
 
 
-def test_exact_law_of_linear_networks():
+def test_exact_law_of_linear_networks() -> None:
     """Linear networks: Q is a tilted Wishart matrix at any width, averaged over by its prior's
     draws; the saddle point is off by the order of 1/N1."""
     source, _, _ = deterministic()
@@ -245,12 +251,12 @@ def test_exact_law_of_linear_networks():
     assert off[1] < 0.7 * off[0]
 
 
-def test_two_minima_of_one_output_are_met_with_two():
+def test_two_minima_of_one_output_are_met_with_two() -> None:
     eigenvalues = np.append(np.ones(40), 0.005)
     X = np.diag(np.sqrt(41 * eigenvalues))
     y = np.zeros((41, 2))
     y[-1, 0] = np.sqrt(3)
-    given = {"width": 20, "activation": "linear", "temperature": 0.01}
+    given: dict[str, Any] = {"width": 20, "activation": "linear", "temperature": 0.01}
     with pytest.warns(CompetingSaddlesWarning, match="further minima"):
         both = outputs.solve(MultiOutputTask(X, y), **given)
     with pytest.warns(CompetingSaddlesWarning):
@@ -259,17 +265,17 @@ def test_two_minima_of_one_output_are_met_with_two():
     np.testing.assert_allclose(both.competing[0][0][0, 0], alone.competing[0][0], rtol=1e-9)
 
 
-def test_a_saddle_point_that_is_no_minimum_is_left():
+def test_a_saddle_point_that_is_no_minimum_is_left() -> None:
     """Between two minima the scalar action has a maximum: the descent does not stay there."""
     e, z = np.append(np.ones(40), 0.005), np.append(np.zeros(40), np.sqrt(3))[:, None]
-    given = {"width": 20, "temperature": 0.01}
+    given: dict[str, Any] = {"width": 20, "temperature": 0.01}
     roots = one_task.saddle_points(e, z[:, 0] ** 2, **given)
     end = descend(roots.Q[1:2], np.eye(1), e, z, **given)
     assert np.isclose(end.q, roots.Q[roots.minimum], rtol=1e-6).any()
     assert end.action < action_in_basis(roots.Q[1:2], e, z, **given)
 
 
-def test_width_sweep_equals_single_solutions():
+def test_width_sweep_equals_single_solutions() -> None:
     task, test = several(2)
     table = outputs.width_sweep(task, test, widths=[5, np.inf], temperature=0.1)
     for width in (5, np.inf):
@@ -281,7 +287,7 @@ def test_width_sweep_equals_single_solutions():
             np.testing.assert_allclose(row[name], getattr(outcome, name).mean())
 
 
-def test_more_outputs_than_examples_and_constant_ones():
+def test_more_outputs_than_examples_and_constant_ones() -> None:
     X = deterministic()[0].X[:3]
     y = np.column_stack([np.zeros(3), np.ones(3), *np.eye(3), [1.0, 2.0, 3.0]])
     solution = outputs.solve(MultiOutputTask(X, y), width=10, temperature=0.1)
@@ -292,7 +298,7 @@ def test_more_outputs_than_examples_and_constant_ones():
     np.testing.assert_allclose(silent, silent[0, 0] * np.eye(6), atol=1e-10)
 
 
-def test_votes():
+def test_votes() -> None:
     rng = np.random.default_rng(0)
     mean, root = rng.standard_normal((4, 3)), rng.standard_normal((4, 3, 3))
     covariance = root @ root.swapaxes(1, 2)
@@ -318,13 +324,13 @@ def test_votes():
         (np.full((30, 2), np.nan), r"got nan at index \(0, 0\)"),
     ],
 )
-def test_bad_labels(labels, message):
+def test_bad_labels(labels: np.ndarray, message: str) -> None:
     X = deterministic()[0].X
     with pytest.raises(ValueError, match=message):
         MultiOutputTask(X, labels)
 
 
-def test_bad_arguments():
+def test_bad_arguments() -> None:
     task, test = several(2)
     with pytest.raises(TypeError, match=r"must be a tlnb\.data\.outputs\.MultiOutputTask or"):
         outputs.solve(task.X, width=10)

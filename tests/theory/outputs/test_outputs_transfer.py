@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -11,6 +13,7 @@ from tests.instances import deterministic
 from tlnb import Task, symbolic
 from tlnb.data.outputs import MultiOutputTask
 from tlnb.errors import ConvergenceError
+from tlnb.symbolic import ReplicaMatrix
 from tlnb.theory import outputs, transfer
 from tlnb.theory.outputs.action import symmetric
 from tlnb.theory.outputs.transfer_action import (
@@ -22,7 +25,7 @@ from tlnb.theory.outputs.transfer_action import (
 )
 from tlnb.theory.outputs.transfer_saddle import exponential, logarithm, root
 
-PRIORS = {"temperature": 0.1, "activation": "erf"}
+PRIORS: dict[str, Any] = {"temperature": 0.1, "activation": "erf"}
 
 
 def pair(C_s: int = 2, C: int = 3) -> tuple[MultiOutputTask, MultiOutputTask, MultiOutputTask]:
@@ -65,12 +68,12 @@ def overlaps_of(C: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 # Replica algebra
 
 
-def exact(array):
+def exact(array: Any) -> np.ndarray:
     array = np.asarray(array, dtype=float)
     return sp.Matrix(array.reshape(len(array), -1)).applyfunc(lambda x: sp.Float(x, 30))
 
 
-def symbolic_case():
+def symbolic_case() -> tuple[ReplicaMatrix, ReplicaMatrix, ReplicaMatrix, np.ndarray, np.ndarray]:
     """Two outputs each, two source and two target examples."""
     rng = np.random.default_rng(2)
     shared, own = rng.standard_normal((4, 6)) / np.sqrt(6), rng.standard_normal((2, 6)) / 3
@@ -89,7 +92,7 @@ def symbolic_case():
     return overlaps, kernels, G, rng.standard_normal((2, 2)), rng.standard_normal((2, 2))
 
 
-def test_replicated_action_at_integer_n_is_brute_force():
+def test_replicated_action_at_integer_n_is_brute_force() -> None:
     overlaps, _, G, y_s, y_t = symbolic_case()
     for n in (1, 2, 3):
         found = symbolic.replicated_action(
@@ -103,7 +106,7 @@ def test_replicated_action_at_integer_n_is_brute_force():
         assert float(found) == pytest.approx(brute, rel=1e-12)
 
 
-def test_action_is_order_n_of_the_replicated_one():
+def test_action_is_order_n_of_the_replicated_one() -> None:
     """By numbers: the replicated action at small n, analytic in n, extrapolated to its slope."""
     overlaps, kernels, G, y_s, y_t = symbolic_case()
     stacked = exact(y_s.T.ravel()), exact(y_t.T.ravel())
@@ -133,7 +136,7 @@ def test_action_is_order_n_of_the_replicated_one():
 
 
 @pytest.mark.parametrize("C_s,C", [(1, 1), (2, 3), (3, 2)])
-def test_expansion_is_that_of_the_action(C_s, C):
+def test_expansion_is_that_of_the_action(C_s: int, C: int) -> None:
     blocks = random_blocks(C_s, C)
     D, Q_tt = overlaps_of(C)
     point, basis = expand(D, Q_tt, blocks), symmetric(C)
@@ -168,11 +171,15 @@ def test_expansion_is_that_of_the_action(C_s, C):
 
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 @pytest.mark.parametrize("coupling", [0, 0.3, 10.0, np.inf])
-def test_one_output_is_what_stands(activation, coupling):
+def test_one_output_is_what_stands(activation: str, coupling: float) -> None:
     source, target, test = deterministic()
-    priors = {"activation": activation, "temperature": 0.1, "source_temperature": 0.2}
+    priors: dict[str, Any] = {
+        "activation": activation,
+        "temperature": 0.1,
+        "source_temperature": 0.2,
+    }
     priors |= {"readout_precision": 2.0, "source_readout_precision": 3.0}
-    given = {"width": 20, "coupling": coupling}
+    given: dict[str, Any] = {"width": 20, "coupling": coupling}
     one = transfer.solve(source, target, **given, **priors)
     other = outputs.solve_transfer(source, target, **given, **priors)
     for name in ("Q_s", "Q_t", "Q_st", "Q_tt"):
@@ -192,10 +199,10 @@ def test_one_output_is_what_stands(activation, coupling):
 
 
 @pytest.mark.parametrize("coupling", [2.0, np.inf])
-def test_rotated_labels_rotate_the_answer(coupling):
+def test_rotated_labels_rotate_the_answer(coupling: float) -> None:
     source, target, test = pair(2, 3)
     R_s, R_t = ortho_group.rvs(2, random_state=0), ortho_group.rvs(3, random_state=1)
-    given = {"width": 20, "coupling": coupling, **PRIORS}
+    given: dict[str, Any] = {"width": 20, "coupling": coupling, **PRIORS}
     one = outputs.solve_transfer(source, target, **given)
     other = outputs.solve_transfer(
         MultiOutputTask(source.X, source.y @ R_s), MultiOutputTask(target.X, target.y @ R_t),
@@ -213,7 +220,7 @@ def test_rotated_labels_rotate_the_answer(coupling):
         np.testing.assert_allclose(getattr(there, name), rotated, atol=1e-8)
 
 
-def test_the_branch_leads_from_scratch_to_frozen():
+def test_the_branch_leads_from_scratch_to_frozen() -> None:
     source, target, _ = pair()
     problem = outputs.OutputsTransferProblem(source, target, **PRIORS)
     weak, strong, frozen = (problem.solve(width=20, coupling=g) for g in (1e-5, 1e6, np.inf))
@@ -232,7 +239,7 @@ def test_the_branch_leads_from_scratch_to_frozen():
     np.testing.assert_allclose(one, other, atol=1e-9)
 
 
-def test_transfer_dies_as_one_over_width():
+def test_transfer_dies_as_one_over_width() -> None:
     source, target, _ = pair()
     problem = outputs.OutputsTransferProblem(source, target, **PRIORS)
     far, farther = (problem.solve(width=width, coupling=2.0).Q_st for width in (1e3, 1e4))
@@ -244,9 +251,9 @@ def test_transfer_dies_as_one_over_width():
     np.testing.assert_allclose(limit.predict(X).mean[:, 1], one.predict(X).mean, rtol=1e-9)
 
 
-def test_a_second_output_without_labels_leaves_the_first_as_it_is():
+def test_a_second_output_without_labels_leaves_the_first_as_it_is() -> None:
     source, target, test = deterministic()
-    given = {"width": 20, "coupling": 2.0, **PRIORS}
+    given: dict[str, Any] = {"width": 20, "coupling": 2.0, **PRIORS}
     one = transfer.solve(source, target, **given)
     both = outputs.solve_transfer(
         MultiOutputTask(source.X, np.column_stack([source.y, 0 * source.y])),
@@ -264,7 +271,7 @@ def test_a_second_output_without_labels_leaves_the_first_as_it_is():
 
 
 @pytest.mark.parametrize("coupling", [2.0, np.inf])
-def test_predictor_conditions_one_large_gaussian(coupling):
+def test_predictor_conditions_one_large_gaussian(coupling: float) -> None:
     """g of training and test points, conditioned on the source by dense algebra; then the rest."""
     source, target, test = pair(2, 3)
     problem = outputs.OutputsTransferProblem(source, target, **PRIORS)
@@ -303,7 +310,7 @@ def test_predictor_conditions_one_large_gaussian(coupling):
     np.testing.assert_allclose(solution.train_error, at_training.test_error.mean(), rtol=1e-8)
 
 
-def test_leave_one_out_is_the_predictor_without_the_example():
+def test_leave_one_out_is_the_predictor_without_the_example() -> None:
     source, target, _ = pair(2, 3)
     problem = outputs.OutputsTransferProblem(source, target, **PRIORS)
     saddle, blocks = problem.saddle(20, 2.0), problem.blocks(20, 2.0)
@@ -326,7 +333,7 @@ def test_leave_one_out_is_the_predictor_without_the_example():
     np.testing.assert_allclose(left.covariance[mu], total, rtol=1e-7)
 
 
-def test_a_lost_branch_says_so(monkeypatch):
+def test_a_lost_branch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target, _ = pair()
     problem = outputs.OutputsTransferProblem(source, target, **PRIORS)
     monkeypatch.setattr("tlnb.theory.outputs.transfer_saddle.TOLERANCE", -1.0)
@@ -336,7 +343,7 @@ def test_a_lost_branch_says_so(monkeypatch):
         problem.solve(width=20, coupling=np.inf)
 
 
-def test_helpers_of_the_manifold():
+def test_helpers_of_the_manifold() -> None:
     D, _ = overlaps_of(3)
     np.testing.assert_allclose(root(D) @ root(D), D)
     np.testing.assert_allclose(exponential(logarithm(D)), D)
@@ -344,7 +351,7 @@ def test_helpers_of_the_manifold():
         root(-D)
 
 
-def test_bad_arguments():
+def test_bad_arguments() -> None:
     source, target, test = pair()
     with pytest.raises(ValueError, match="coupling must be a number >= 0"):
         outputs.solve_transfer(source, target, width=10, coupling=-1)

@@ -17,7 +17,7 @@ from tlnb.theory.readout.covariates import GaussianCovariates
     scale=st.floats(-6, 6),
 )
 @settings(max_examples=50)
-def test_sample_moments_are_always_accepted(n, seed, rank, scale):
+def test_sample_moments_are_always_accepted(n: int, seed: int, rank: int, scale: float) -> None:
     """Moments of one sample are a possible Gaussian, of full rank or not."""
     rng = np.random.default_rng(seed)
     sample = 10**scale * rng.standard_normal((rank, n + 1))
@@ -48,6 +48,6 @@ def test_sample_moments_are_always_accepted(n, seed, rank, scale):
         ((np.diag([1.0, 0.0]), [0.1, 0.1], 1.0), "an impossible Gaussian"),
     ],
 )
-def test_covariances_that_are_none_are_refused(arguments, message):
+def test_covariances_that_are_none_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GaussianCovariates(*arguments)

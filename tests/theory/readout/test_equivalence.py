@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from numpy.testing import assert_allclose
 from tlnb import Activation, CorrelatedHiddenManifold
 from tlnb.kernels import get_activation
 from tlnb.theory.readout import equivalence
+from tlnb.theory.readout.covariates import GaussianCovariates
 from tlnb.theory.readout.equivalence import (
     analytic_covariates,
     covariance_error,
@@ -20,17 +22,17 @@ from tlnb.theory.readout.equivalence import (
 BASE = CorrelatedHiddenManifold(60, 40, random_state=1)
 
 
-def first_layer(K, N0, seed=0):
+def first_layer(K: np.ndarray, N0: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((K, N0))
 
 
-def measured(side, W, activation, n, seed):
+def measured(side: Any, W: np.ndarray, activation: str, n: int, seed: int) -> GaussianCovariates:
     c = np.random.default_rng(seed).standard_normal((n, side.latent_dim))
     u = get_activation(activation)(side.inputs(c) @ W.T / np.sqrt(side.n_features))
     return measured_covariates(u, side.field(c))
 
 
-def squared_errors(manifold, W, activation, n=20_000):
+def squared_errors(manifold: Any, W: np.ndarray, activation: str, n: int = 20_000) -> list[float]:
     """Squared relative errors of Ω and τ, free of the noise of the two draws they come from."""
     analytic = analytic_covariates(manifold, W, activation=activation)
     draws = [measured(manifold.target, W, activation, n, seed) for seed in (1, 2)]
@@ -42,7 +44,7 @@ def squared_errors(manifold, W, activation, n=20_000):
 
 
 @pytest.mark.parametrize("K", [1, 25, 70])
-def test_linear_networks_of_linear_manifolds_are_exact(K):
+def test_linear_networks_of_linear_manifolds_are_exact(K: int) -> None:
     m = replace(BASE, nonlinearity="linear", target_latent_dim=30, teacher_overlap=0.2)
     W = first_layer(K, 60)
     got = analytic_covariates(m, W, activation="linear")
@@ -54,7 +56,9 @@ def test_linear_networks_of_linear_manifolds_are_exact(K):
 
 
 @pytest.mark.parametrize("activation", ["erf", "relu", "sign", "tanh", "gelu", np.sin])
-def test_gaussian_preactivations_leave_only_the_higher_hermite_coefficients(activation):
+def test_gaussian_preactivations_leave_only_the_higher_hermite_coefficients(
+    activation: str,
+) -> None:
     m = replace(BASE, nonlinearity="linear", latent_dim=30)
     W, σ = first_layer(25, 60), get_activation(activation)
     got = analytic_covariates(m, W, activation=activation)
@@ -74,7 +78,7 @@ def test_gaussian_preactivations_leave_only_the_higher_hermite_coefficients(acti
 
 @pytest.mark.parametrize("nonlinearity", ["sign", "tanh", "linear"])
 @pytest.mark.parametrize("activation", ["linear", "erf", "relu", "tanh", "gelu", np.sin])
-def test_analytic_covariances_are_near_measured_ones(nonlinearity, activation):
+def test_analytic_covariances_are_near_measured_ones(nonlinearity: str, activation: str) -> None:
     m = replace(BASE, nonlinearity=nonlinearity, teacher_overlap=0.3, replaced_fraction=0.5)
     Ω_error, τ_error = squared_errors(m, first_layer(30, 60), activation)
     odd = activation not in ("relu", "gelu")
@@ -83,10 +87,10 @@ def test_analytic_covariances_are_near_measured_ones(nonlinearity, activation):
 
 
 @pytest.mark.parametrize(("activation", "power"), [("erf", -1.0), ("relu", -0.5)])
-def test_the_error_shrinks_with_size(activation, power):
+def test_the_error_shrinks_with_size(activation: str, power: float) -> None:
     """As 1/size for odd features, where ρ³ is dropped, and as 1/sqrt(size) where ρ² is."""
 
-    def mean_error(size):
+    def mean_error(size: int) -> float:
         squares = [
             squared_errors(
                 CorrelatedHiddenManifold(15 * size, 10 * size, random_state=seed),
@@ -108,7 +112,9 @@ def test_the_error_shrinks_with_size(activation, power):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 3), (40, 3, 2), (40, 60, 2), (200, 60, 40)])
 @pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
 @pytest.mark.parametrize("nonlinearity", ["sign", "linear"])
-def test_any_size_gives_a_possible_gaussian(shape, activation, nonlinearity):
+def test_any_size_gives_a_possible_gaussian(
+    shape: tuple[int, int, int], activation: str, nonlinearity: str
+) -> None:
     K, N0, D = shape
     m = CorrelatedHiddenManifold(N0, D, nonlinearity=nonlinearity, random_state=4)
     got = analytic_covariates(m, first_layer(K, N0), activation=activation)
@@ -119,7 +125,7 @@ def test_any_size_gives_a_possible_gaussian(shape, activation, nonlinearity):
     assert explained <= got.teacher_variance * (1 + 1e-9)
 
 
-def test_label_noise_enters_the_teacher_variance_alone():
+def test_label_noise_enters_the_teacher_variance_alone() -> None:
     W = first_layer(10, 60)
     clean, noisy = (
         analytic_covariates(replace(BASE, label_noise=σ), W, activation="erf") for σ in (0, 0.7)
@@ -128,7 +134,7 @@ def test_label_noise_enters_the_teacher_variance_alone():
     assert_allclose(noisy.teacher_variance - clean.teacher_variance, 0.49)
 
 
-def test_sides_have_their_own_features_and_teacher():
+def test_sides_have_their_own_features_and_teacher() -> None:
     W = first_layer(12, 60)
     m = replace(BASE, target_latent_dim=55, feature_overlap=0.5, teacher_overlap=0.1)
     source = analytic_covariates(m, W, side="source")
@@ -143,7 +149,7 @@ def test_sides_have_their_own_features_and_teacher():
     assert_allclose(flipped.teacher_covariance, -source.teacher_covariance)
 
 
-def test_silent_units_have_no_covariance():
+def test_silent_units_have_no_covariance() -> None:
     W = first_layer(4, 60)
     W[1] = 0
     for activation in ("erf", "relu"):
@@ -152,7 +158,7 @@ def test_silent_units_have_no_covariance():
         assert got.teacher_covariance[1] == 0
 
 
-def test_measured_covariates_are_the_sample_moments(monkeypatch):
+def test_measured_covariates_are_the_sample_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     u, ν = rng.standard_normal((500, 6)) + 3, rng.standard_normal(500) - 1
     u[:, 2] = 5.0  # a constant feature
@@ -167,7 +173,7 @@ def test_measured_covariates_are_the_sample_moments(monkeypatch):
 
 
 @pytest.mark.parametrize("n", [2, 11, 12, 40])
-def test_samples_however_small_are_possible_gaussians(n):
+def test_samples_however_small_are_possible_gaussians(n: int) -> None:
     rng = np.random.default_rng(n)
     for scale in (1.0, 1e-6):
         y = np.sign(rng.standard_normal(n))
@@ -175,20 +181,20 @@ def test_samples_however_small_are_possible_gaussians(n):
         measured_covariates(scale * rng.standard_normal((n, 10)), y)
 
 
-def test_covariance_error_is_relative_to_the_reference():
+def test_covariance_error_is_relative_to_the_reference() -> None:
     a, b = (equivalence.GaussianCovariates(s * np.eye(4), s * np.ones(4), 9) for s in (2, 1))
     assert covariance_error(a, b) == (1.0, 1.0)
     assert covariance_error(b, a) == (0.5, 0.5)
 
 
-def test_a_sign_that_is_one_at_zero_is_odd():
+def test_a_sign_that_is_one_at_zero_is_odd() -> None:
     step = Activation("step", lambda z: np.where(z < 0, -1.0, 1.0), kinks=(0.0,))
     found = analytic_covariates(replace(BASE, nonlinearity=step), first_layer(5, 60))
     expected = analytic_covariates(replace(BASE, nonlinearity="sign"), first_layer(5, 60))
     assert max(covariance_error(found, expected)) < 1e-6
 
 
-def test_what_is_not_possible_is_refused():
+def test_what_is_not_possible_is_refused() -> None:
     W = first_layer(5, 60)
     for nonlinearity in ("relu", Activation("shifted", lambda z: np.tanh(z) + 0.1)):
         with pytest.raises(ValueError, match=r"nonlinearity '\w+' is not odd.*use measured_cov"):

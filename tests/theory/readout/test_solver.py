@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -19,26 +21,28 @@ from tlnb.theory.readout import iteration
 # labels, matrices instead of eigenvalues, damped plain iteration.
 
 
-def slow_conjugates(c: GaussianCovariates, ratio: float, loss: str, V, q, m) -> np.ndarray:
+def slow_conjugates(
+    c: GaussianCovariates, ratio: float, loss: str, V: np.ndarray, q: Any, m: Any
+) -> np.ndarray:
     """V̂ through Stein's identity, so that no derivative of a proximal map is taken."""
     hidden, total = c.teacher_variance - m**2 / q, np.zeros(3)
     for y in (-1, 1):
 
-        def pull(xi, y=y):
+        def pull(xi: np.ndarray, y: np.ndarray = y) -> float:
             a = y * np.sqrt(q) * xi
             return y * (slow_proximal(a, V, loss) - a) / V
 
-        def Z(xi, y=y):
+        def Z(xi: np.ndarray, y: np.ndarray = y) -> float:
             return erfc(-y * m * xi / np.sqrt(2 * q * hidden)) / 2
 
-        def dZ(xi, y=y):
+        def dZ(xi: np.ndarray, y: np.ndarray = y) -> float:
             return y * np.exp(-((m * xi) ** 2) / (2 * q * hidden)) / np.sqrt(2 * np.pi * hidden)
 
         special = [0, -1, 1, -4, 4, y / np.sqrt(q), y * (1 - V) / np.sqrt(q), -y * V / np.sqrt(q)]
         points = sorted({x for x in special if abs(x) < 9})
 
-        def mean(f, points=points):
-            def integrand(xi):
+        def mean(f: Any, points: Any = points) -> float:
+            def integrand(xi: float) -> float:
                 return f(xi) * np.exp(-(xi**2) / 2) / np.sqrt(2 * np.pi)
 
             return quad(integrand, -9, 9, points=points, limit=500, epsabs=1e-13, epsrel=1e-10)[0]
@@ -50,7 +54,7 @@ def slow_conjugates(c: GaussianCovariates, ratio: float, loss: str, V, q, m) -> 
     return total
 
 
-def slow_overlaps(c: GaussianCovariates, regularization: float, hats) -> np.ndarray:
+def slow_overlaps(c: GaussianCovariates, regularization: float, hats: np.ndarray) -> np.ndarray:
     K, omega, tau = c.n_features, c.feature_covariance, c.teacher_covariance
     inverse = np.linalg.inv(regularization * np.eye(K) + hats[0] * omega)
     q = hats[1] * np.trace(omega @ inverse @ omega @ inverse) / K
@@ -58,7 +62,9 @@ def slow_overlaps(c: GaussianCovariates, regularization: float, hats) -> np.ndar
     return np.array([np.trace(omega @ inverse) / K, q, hats[2] * tau @ inverse @ tau])
 
 
-def slow_step(c: GaussianCovariates, ratio: float, regularization: float, loss: str, overlaps):
+def slow_step(
+    c: GaussianCovariates, ratio: float, regularization: float, loss: str, overlaps: np.ndarray
+) -> np.ndarray:
     return slow_overlaps(c, regularization, slow_conjugates(c, ratio, loss, *overlaps))
 
 
@@ -66,7 +72,9 @@ def slow_step(c: GaussianCovariates, ratio: float, regularization: float, loss: 
 @pytest.mark.parametrize(
     ("ratio", "regularization", "explained"), [(2.0, 0.3, 0.9), (0.5, 1.0, 1.0), (8.0, 0.1, 0.5)]
 )
-def test_agrees_with_plain_iteration_by_adaptive_quadrature(loss, ratio, regularization, explained):
+def test_agrees_with_plain_iteration_by_adaptive_quadrature(
+    loss: str, ratio: float, regularization: float, explained: float
+) -> None:
     c = covariates(n_features=8, explained=explained)
     overlaps = np.array([1.0, 1.0, 0.1 * np.sqrt(c.teacher_variance)])
     for _ in range(200):
@@ -81,7 +89,9 @@ def test_agrees_with_plain_iteration_by_adaptive_quadrature(loss, ratio, regular
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("ratio", [0.1, 1.0, 20.0])
 @pytest.mark.parametrize("regularization", [1e-4, 10.0])
-def test_is_a_fixed_point_of_the_slow_map_at_the_extremes(loss, ratio, regularization):
+def test_is_a_fixed_point_of_the_slow_map_at_the_extremes(
+    loss: str, ratio: float, regularization: float
+) -> None:
     for spread, explained in ((0.5, 0.6), (2.5, 1.0)):
         c = covariates(1, spread=spread, explained=explained)
         found = solve(c, sample_ratio=ratio, regularization=regularization, loss=loss)
@@ -91,7 +101,7 @@ def test_is_a_fixed_point_of_the_slow_map_at_the_extremes(loss, ratio, regulariz
         np.testing.assert_allclose(once, found[:3], rtol=1e-8)
 
 
-def test_numbers_of_a_known_instance():
+def test_numbers_of_a_known_instance() -> None:
     """Sign inputs, erf features, random first layer: K = 150, N0 = 300, D = 200.
 
     The errors were computed apart from this package, from the equations of Loureiro et al. (2021),
@@ -111,7 +121,7 @@ def test_numbers_of_a_known_instance():
     np.fill_diagonal(omega, 2 / np.pi * np.arcsin(2 * s / (1 + 2 * s)))
     tau = gain * (W @ (slope * (F.T @ theta))) / (D * np.sqrt(N0))
     c = GaussianCovariates(omega, tau, theta @ theta / D)
-    given = {"regularization": 0.1}
+    given: dict[str, Any] = {"regularization": 0.1}
     assert solve(c, sample_ratio=2, loss="square", **given).test_error == pytest.approx(
         0.4051, abs=4e-3
     )
@@ -127,7 +137,7 @@ def test_numbers_of_a_known_instance():
 @pytest.mark.parametrize("labels", ["sign", "linear"])
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("regularization", [1e-4, 0.5])
-def test_ridge_in_closed_form(labels, ratio, regularization):
+def test_ridge_in_closed_form(labels: str, ratio: float, regularization: float) -> None:
     """One scalar equation, then linear algebra: the deterministic equivalent of ridge regression.
 
     The readout is shrunk as by a ridge S = λ(1 + V)/α on the population's covariance.
@@ -135,7 +145,7 @@ def test_ridge_in_closed_form(labels, ratio, regularization):
     c = covariates(3, 30, spread=0.7)
     e, t2, rho, K = c.eigenvalues, c.squared_projections, c.teacher_variance, c.n_features
 
-    def gap(V):
+    def gap(V: np.ndarray) -> np.ndarray:
         return np.mean(e / (regularization + ratio * e / (1 + V))) - V
 
     V = brentq(gap, 0, np.mean(e) / regularization * 1.01, xtol=1e-300, rtol=1e-14)
@@ -159,7 +169,7 @@ def test_ridge_in_closed_form(labels, ratio, regularization):
         assert found.train_error == pytest.approx(2 * found.train_loss, rel=1e-12)
 
 
-def test_square_loss_through_quadrature_is_its_closed_form():
+def test_square_loss_through_quadrature_is_its_closed_form() -> None:
     c = covariates(4)
     found = solve(c, sample_ratio=1.5, regularization=0.1, loss="square")
     hats = slow_conjugates(c, 1.5, "square", *found[:3])
@@ -168,7 +178,7 @@ def test_square_loss_through_quadrature_is_its_closed_form():
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("ratio", [0.4, 3.0])
-def test_norm_is_the_derivative_of_the_objective(loss, ratio):
+def test_norm_is_the_derivative_of_the_objective(loss: str, ratio: float) -> None:
     """Envelope theorem: d min[ℓ + λ‖a‖²/2]/dλ = ‖a‖²/2, per example ‖a‖²/(2αK)."""
     c, λ, h = covariates(5), 0.05, 1e-5
     low, at, high = (
@@ -181,7 +191,7 @@ def test_norm_is_the_derivative_of_the_objective(loss, ratio):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_one_step_of_the_readout_at_large_regularisation(loss):
+def test_one_step_of_the_readout_at_large_regularisation(loss: str) -> None:
     """a = Σ_μ y_μ u_μ ℓ'/(λ sqrt(K)): the mean direction, of any loss, with the slope at zero."""
     c, α, λ = covariates(6), 2.0, 1e7
     found = solve(c, sample_ratio=α, regularization=λ, loss=loss)
@@ -193,13 +203,13 @@ def test_one_step_of_the_readout_at_large_regularisation(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_nothing_is_learned_from_few_examples(loss):
+def test_nothing_is_learned_from_few_examples(loss: str) -> None:
     found = solve(covariates(7), sample_ratio=1e-7, regularization=0.5, loss=loss)
     assert found.test_error == pytest.approx(0.5, abs=1e-3)
     assert found.V == pytest.approx(covariates(7).eigenvalues.mean() / 0.5, rel=1e-5)
 
 
-def test_a_teacher_unrelated_to_the_features_is_not_learned():
+def test_a_teacher_unrelated_to_the_features_is_not_learned() -> None:
     c = covariates(8)
     blind = GaussianCovariates(c.feature_covariance, np.zeros(12), 1.0)
     for loss in LOSSES:
@@ -207,23 +217,23 @@ def test_a_teacher_unrelated_to_the_features_is_not_learned():
         assert found.m == 0 and found.q > 0 and found.test_error == 0.5
 
 
-def test_many_examples_reach_the_best_linear_readout():
+def test_many_examples_reach_the_best_linear_readout() -> None:
     c = covariates(9, explained=0.8)
     found = solve(c, sample_ratio=1e5, regularization=1e-3, loss="square")
     assert found.test_error == pytest.approx(np.arccos(np.sqrt(0.8)) / np.pi, abs=1e-4)
 
 
-def test_training_error_vanishes_on_the_separable_side():
+def test_training_error_vanishes_on_the_separable_side() -> None:
     c = covariates(10)
     few, many = (solve(c, sample_ratio=x, regularization=1e-4) for x in (0.3, 8.0))
     assert few.train_error < 1e-12 and few.train_loss < 1e-3
     assert many.train_error > 0.01
 
 
-def test_scales_of_features_and_teacher_are_conventions():
+def test_scales_of_features_and_teacher_are_conventions() -> None:
     """ν → bν changes nothing; u → su with λ → s²λ neither, but for a → a/s."""
     c = covariates(11)
-    given = {"sample_ratio": 1.3, "loss": "logistic"}
+    given: dict[str, Any] = {"sample_ratio": 1.3, "loss": "logistic"}
     at = solve(c, regularization=0.2, **given)
     omega, tau, rho = c.feature_covariance, c.teacher_covariance, c.teacher_variance
     louder = solve(GaussianCovariates(omega, 1e3 * tau, 1e6 * rho), regularization=0.2, **given)
@@ -269,7 +279,7 @@ def fitted(c: GaussianCovariates, ratio: float, λ: float, loss: str, draws: int
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("ratio", [0.7, 3.0])
-def test_agrees_with_fits_to_gaussian_draws(loss, ratio):
+def test_agrees_with_fits_to_gaussian_draws(loss: str, ratio: float) -> None:
     c, λ = covariates(13, 100, explained=0.8), 0.2
     seen = fitted(c, ratio, λ, loss, draws=40)
     found = solve(c, sample_ratio=ratio, regularization=λ, loss=loss)
@@ -282,7 +292,7 @@ def test_agrees_with_fits_to_gaussian_draws(loss, ratio):
 
 
 @pytest.mark.parametrize("regularization", [1e-3, "optimal"])
-def test_learning_curve_is_the_single_solutions(regularization):
+def test_learning_curve_is_the_single_solutions(regularization: float | str) -> None:
     c, ratios = covariates(16), [3.0, 0.4, 1.0]
     curve = learning_curve(c, sample_ratios=ratios, regularization=regularization, loss="hinge")
     assert curve.sample_ratio.values.tolist() == ratios
@@ -313,13 +323,19 @@ def test_learning_curve_is_the_single_solutions(regularization):
         ({"covariates": np.eye(2)}, TypeError, "covariates must be GaussianCovariates"),
     ],
 )
-def test_bad_arguments_are_named(changed, error, message):
-    given = {"covariates": covariates(), "sample_ratio": 1.0, "regularization": 0.1} | changed
+def test_bad_arguments_are_named(
+    changed: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    given: dict[str, Any] = {
+        "covariates": covariates(),
+        "sample_ratio": 1.0,
+        "regularization": 0.1,
+    } | changed
     with pytest.raises(error, match=message):
         solve(given.pop("covariates"), **given)
 
 
-def test_bad_curves_are_named():
+def test_bad_curves_are_named() -> None:
     with pytest.raises(ValueError, match="sample_ratios must hold at least one"):
         learning_curve(covariates(), sample_ratios=[], regularization=0.1)
     with pytest.raises(ValueError, match="sample_ratios must be a number > 0, got -1"):
@@ -330,12 +346,12 @@ def test_bad_curves_are_named():
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("extreme", [{"regularization": 1e300}, {"sample_ratio": 1e300}])
-def test_numbers_beyond_floating_point_do_not_converge(loss, extreme):
+def test_numbers_beyond_floating_point_do_not_converge(loss: str, extreme: dict[str, Any]) -> None:
     with pytest.raises(ConvergenceError, match="no fixed point at sample_ratio"):
         solve(covariates(), loss=loss, **{"sample_ratio": 1.0, "regularization": 1.0} | extreme)
 
 
-def test_failure_says_how_far_it_came(monkeypatch):
+def test_failure_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(iteration, "TOLERANCE", -1.0)
     with pytest.raises(ConvergenceError, match=r"residual .* regularization=.* more noise"):
         solve(covariates(), sample_ratio=1.0, regularization=0.1)

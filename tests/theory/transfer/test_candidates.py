@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,9 @@ from tlnb import ConvergenceError
 from tlnb.theory import factors, transfer
 from tlnb.theory.transfer import TransferProblem, solve
 from tlnb.theory.transfer import problem as module
+from tlnb.theory.transfer.saddle import Overlaps
 
-GRID = {
+GRID: dict[str, Any] = {
     "widths": [20, 50],
     "couplings": [10.0, 0.0, np.inf],
     "temperatures": [0.1, 0.01],
@@ -19,7 +22,7 @@ GRID = {
 }
 
 
-def test_every_candidate_is_its_own_solution():
+def test_every_candidate_is_its_own_solution() -> None:
     source, target, _ = deterministic()
     table = TransferProblem(source, target).candidates(**GRID)
     assert dict(table.sizes) == {
@@ -29,8 +32,8 @@ def test_every_candidate_is_its_own_solution():
         for precision in GRID["readout_precisions"]:
             for width in GRID["widths"]:
                 for coupling in GRID["couplings"]:
-                    at = {"width": width, "coupling": coupling}
-                    priors = {"temperature": T, "readout_precision": precision}
+                    at: dict[str, Any] = {"width": width, "coupling": coupling}
+                    priors: dict[str, Any] = {"temperature": T, "readout_precision": precision}
                     left_out = solve(source, target, **at, **priors).leave_one_out()
                     cell = table.sel(**at, **priors)
                     for name, expected in (
@@ -42,7 +45,7 @@ def test_every_candidate_is_its_own_solution():
                         np.testing.assert_allclose(cell[name], expected, rtol=1e-7)
 
 
-def test_the_choice_is_the_least_error_and_can_be_solved():
+def test_the_choice_is_the_least_error_and_can_be_solved() -> None:
     source, target, _ = linear_teachers(1, 60, 20)
     choice = TransferProblem(source, target).choose(**GRID)
     assert choice.test_error == choice.table.test_error.min()
@@ -53,10 +56,10 @@ def test_the_choice_is_the_least_error_and_can_be_solved():
     assert choice.problem.priors.readout_precision == choice.readout_precision
 
 
-def test_richness_is_precision_per_unit():
+def test_richness_is_precision_per_unit() -> None:
     source, target, _ = deterministic()
     problem = TransferProblem(source, target)
-    grid = GRID | {"readout_precisions": None, "richness": [0.05, 2.0]}
+    grid: dict[str, Any] = GRID | {"readout_precisions": None, "richness": [0.05, 2.0]}
     choice = problem.choose(**grid)
     table = choice.table
     assert choice.readout_precision in (0.05 * choice.width, 2.0 * choice.width)
@@ -65,7 +68,7 @@ def test_richness_is_precision_per_unit():
     np.testing.assert_allclose(table.test_error.sel(width=[50]).values, same, rtol=1e-7)
 
 
-def test_baselines_choose_among_the_same_candidates():
+def test_baselines_choose_among_the_same_candidates() -> None:
     source, target, _ = deterministic()
     problem = TransferProblem(source, target)
     scratch = problem.candidates(**GRID, baseline="scratch").test_error
@@ -73,15 +76,20 @@ def test_baselines_choose_among_the_same_candidates():
     np.testing.assert_array_equal(scratch.sel(coupling=10.0), scratch.sel(coupling=0.0))
     np.testing.assert_array_equal(matched.sel(coupling=0.0), scratch.sel(coupling=0.0))
     left_out = problem.with_priors(temperature=0.1).alone(10.0).solve(width=20).leave_one_out()
-    at = {"temperature": 0.1, "readout_precision": 1.0, "width": 20, "coupling": 10.0}
+    at: dict[str, Any] = {
+        "temperature": 0.1,
+        "readout_precision": 1.0,
+        "width": 20,
+        "coupling": 10.0,
+    }
     np.testing.assert_allclose(matched.sel(**at), left_out.test_error.mean())
 
 
-def test_candidates_share_one_factorisation_of_the_source(monkeypatch):
+def test_candidates_share_one_factorisation_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target, _ = deterministic()
     sizes, original = [], factors.eigh
 
-    def counting(K, **options):
+    def counting(K: np.ndarray, **options: Any) -> Any:
         sizes.append(len(K))
         return original(K, **options)
 
@@ -90,11 +98,11 @@ def test_candidates_share_one_factorisation_of_the_source(monkeypatch):
     assert sorted(sizes) == [target.n_examples, source.n_examples]
 
 
-def test_candidates_without_a_saddle_are_left_out(monkeypatch):
+def test_candidates_without_a_saddle_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target, _ = deterministic()
     original = module.TransferProblem.saddle
 
-    def lost(self, width, coupling):
+    def lost(self: TransferProblem, width: float, coupling: float) -> Overlaps:
         if self.priors.temperature == 0.01 or coupling == np.inf:
             raise ConvergenceError("lost")
         return original(self, width, coupling)
@@ -109,7 +117,7 @@ def test_candidates_without_a_saddle_are_left_out(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_leave_one_out_takes_the_minimum_over_a_fine_grid(seed):
+def test_leave_one_out_takes_the_minimum_over_a_fine_grid(seed: int) -> None:
     source, target, _ = linear_teachers(seed, 80, 15)
     chosen = solve(source, target, width=40, temperature=0.1, coupling="leave-one-out")
     problem = TransferProblem(source, target, temperature=0.1)
@@ -131,12 +139,12 @@ def test_leave_one_out_takes_the_minimum_over_a_fine_grid(seed):
         ({"baseline": "none"}, ValueError, "baseline must be one of"),
     ],
 )
-def test_bad_candidates(change, error, message):
+def test_bad_candidates(change: dict[str, Any], error: type[Exception], message: str) -> None:
     source, target, _ = deterministic()
     with pytest.raises(error, match=message):
         TransferProblem(source, target).choose(**GRID | change)
 
 
-def test_check_coupling_knows_both_criteria():
+def test_check_coupling_knows_both_criteria() -> None:
     with pytest.raises(ValueError, match="one of 'evidence', 'leave-one-out', got 'best'"):
         transfer.check_coupling("best")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from tlnb import Task
+from tlnb.theory.prediction import Prediction
 from tlnb.theory.transfer import Overlaps, TransferProblem, expand
+from tlnb.theory.transfer.predictor import CoupledPredictor
 
 MEGABYTE = 2**20
 
 
-def peak(function) -> tuple:
+def peak(function: Callable) -> tuple:
     """Bytes held at the worst moment, beyond those from before, and what the function returns."""
     tracemalloc.start()
     try:
@@ -31,14 +34,16 @@ def problem_of(n_source: int, n_target: int) -> TransferProblem:
 
 
 @pytest.mark.parametrize(("n_source", "n_target"), [(10, 1000), (1000, 10)])
-def test_prediction_is_bounded_by_neither_set_nor_the_test_points(n_source, n_target):
+def test_prediction_is_bounded_by_neither_set_nor_the_test_points(
+    n_source: int, n_target: int
+) -> None:
     """One block of all test points would hold 160 MB."""
     problem = problem_of(n_source, n_target)
     held = Overlaps(0.8, 0.3, 0.1, np.nan, 0.0, 1, True, 0.0)
     predictor = problem.predictor(held, problem.blocks(40, 1.0), 1.0)
     X = np.random.default_rng(1).standard_normal((20_000, 30))
 
-    def predict():
+    def predict() -> Iterator[Prediction]:
         for part in problem.kernels.parts(len(X)):
             yield predictor(problem.kernels.test(problem.kernels.products(X[part]), 1.0))
 
@@ -47,14 +52,14 @@ def test_prediction_is_bounded_by_neither_set_nor_the_test_points(n_source, n_ta
 
 
 @pytest.mark.parametrize("n_source", [40, 400])
-def test_the_equations_at_many_target_examples(n_source):
+def test_the_equations_at_many_target_examples(n_source: int) -> None:
     """Kernels, factor, derivatives and predictor within six matrices of the target's size.
 
     Beside them only the source's rows: three matrices of its size by the target's.
     """
     problem = problem_of(n_source, 1200)
 
-    def work():
+    def work() -> CoupledPredictor:
         blocks = problem.blocks(300, 1.0)
         point = expand(0.9, 0.05, blocks)
         held = Overlaps(0.9, 0.05, point.Q_st, np.nan, 0.0, 1, True, 0.0)
@@ -64,7 +69,7 @@ def test_the_equations_at_many_target_examples(n_source):
     assert used < 8 * (6 * 1200**2 + 3 * n_source * 1200)
 
 
-def test_frozen_features_at_many_target_examples():
+def test_frozen_features_at_many_target_examples() -> None:
     problem = problem_of(40, 1200)
     used, solution = peak(lambda: problem.solve(width=300, coupling=np.inf))
     assert solution.converged and used < 6 * 8 * 1200**2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.linalg import solve as linear_solve
@@ -18,6 +20,7 @@ from tlnb.theory.transfer import (
     frozen,
     newton,
 )
+from tlnb.theory.transfer.action import KernelBlocks
 
 UNEQUAL = Priors(
     temperature=0.2,
@@ -29,12 +32,12 @@ UNEQUAL = Priors(
 )
 
 
-def blocks_at(coupling: float, width: float = 20, priors: Priors = UNEQUAL):
+def blocks_at(coupling: float, width: float = 20, priors: Priors = UNEQUAL) -> KernelBlocks:
     source, target, _ = deterministic()
     return TransferProblem(source, target, priors).blocks(width, coupling)
 
 
-def reduced_action(point, blocks) -> float:
+def reduced_action(point: Any, blocks: Any) -> float:
     """S(D, Q_tt) with Q_st at its stationary value, found here by a parabola through three."""
     D, Q_tt = point
     values = [franz_parisi_action(D + Q_tt, Q_tt, x, blocks) for x in (-1.0, 0.0, 1.0)]
@@ -44,11 +47,13 @@ def reduced_action(point, blocks) -> float:
 
 @pytest.mark.parametrize("coupling", [0.3, 10.0, np.inf])
 @pytest.mark.parametrize("point", [(0.7, 0.2), (1.2, 0.9)])
-def test_gradient_and_hessian_by_finite_differences(coupling, point):
+def test_gradient_and_hessian_by_finite_differences(
+    coupling: float, point: tuple[float, float]
+) -> None:
     blocks, point, h = blocks_at(coupling), np.array(point), 1e-4
     exact = expand(*point, blocks)
 
-    def action(a, b):
+    def action(a: np.ndarray, b: np.ndarray) -> float:
         return reduced_action(point + h * np.array([a, b]), blocks)
 
     gradient = [(action(1, 0) - action(-1, 0)) / (2 * h), (action(0, 1) - action(0, -1)) / (2 * h)]
@@ -69,7 +74,7 @@ def test_gradient_and_hessian_by_finite_differences(coupling, point):
     np.testing.assert_allclose(exact.hessian, hessian, rtol=1e-4, atol=1e-4)
 
 
-def test_gradient_is_the_stationarity_equation_with_plain_solves():
+def test_gradient_is_the_stationarity_equation_with_plain_solves() -> None:
     blocks = blocks_at(3.0)
     D, Q_tt = 0.8, 0.25
     point = expand(D, Q_tt, blocks)
@@ -91,7 +96,9 @@ def test_gradient_is_the_stationarity_equation_with_plain_solves():
 
 
 @pytest.mark.parametrize("coupling", [0.1, 1.0, 100.0])
-def test_newton_converges_quadratically_to_a_stationary_point_of_the_action(coupling):
+def test_newton_converges_quadratically_to_a_stationary_point_of_the_action(
+    coupling: float,
+) -> None:
     blocks = blocks_at(coupling)
     branch = Branch(blocks_at, 1.0, 1.0)
     solution = branch.at(coupling)
@@ -111,7 +118,7 @@ def test_newton_converges_quadratically_to_a_stationary_point_of_the_action(coup
         assert abs(difference) / (2 * h) < 1e-5
 
 
-def test_branch_ends_in_the_closed_solution_at_infinite_coupling():
+def test_branch_ends_in_the_closed_solution_at_infinite_coupling() -> None:
     closed = frozen(blocks_at(np.inf))
     branch = Branch(blocks_at, 1.0, 1.0)
     gaps = []
@@ -121,7 +128,7 @@ def test_branch_ends_in_the_closed_solution_at_infinite_coupling():
     np.testing.assert_allclose(np.divide(*gaps), 10, rtol=0.05)  # approached as 1/γ
 
 
-def test_frozen_D_is_the_root_of_its_one_dimensional_equation():
+def test_frozen_D_is_the_root_of_its_one_dimensional_equation() -> None:
     blocks = blocks_at(np.inf)
     solution = frozen(blocks)
     e = np.linalg.eigvalsh(blocks.K_t)
@@ -129,7 +136,7 @@ def test_frozen_D_is_the_root_of_its_one_dimensional_equation():
     np.testing.assert_allclose(20 * (1 - solution.D), pulled, rtol=1e-10)
 
 
-def test_points_do_not_depend_on_the_path():
+def test_points_do_not_depend_on_the_path() -> None:
     direct, stepwise = Branch(blocks_at, 1.0, 1.0), Branch(blocks_at, 1.0, 1.0)
     for coupling in np.geomspace(1e-3, 50, 23):
         point = stepwise.at(coupling)
@@ -140,7 +147,7 @@ def test_points_do_not_depend_on_the_path():
     np.testing.assert_allclose(before.D, Branch(blocks_at, 1.0, 1.0).at(0.5).D, rtol=1e-9)
 
 
-def test_couplings_a_rounding_error_apart():
+def test_couplings_a_rounding_error_apart() -> None:
     branch = Branch(blocks_at, 1.0, 1.0)
     first = branch.at(0.01)
     np.testing.assert_allclose(branch.at(np.nextafter(0.01, 1)).D, first.D, rtol=1e-12)
@@ -149,7 +156,7 @@ def test_couplings_a_rounding_error_apart():
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
-def test_hard_instances_stay_on_the_physical_branch(seed, activation):
+def test_hard_instances_stay_on_the_physical_branch(seed: int, activation: str) -> None:
     """More examples than units at a low temperature, where unphysical saddles abound."""
     source, target, _ = linear_teachers(seed, 80, 60, overlap=0.5)
     priors = Priors(activation=activation, temperature=1e-3)
@@ -166,7 +173,7 @@ def test_hard_instances_stay_on_the_physical_branch(seed, activation):
         assert 5 / point.D**2 > np.trace(W_C @ W_C)
 
 
-def test_unphysical_saddles_do_not_count_as_converged():
+def test_unphysical_saddles_do_not_count_as_converged() -> None:
     """A stationary point with a negative overlap of replicas lies beside the physical one."""
     source, target, _ = linear_teachers(0, 80, 60, overlap=0.5)
     signs = (Task(task.X, np.sign(task.y)) for task in (source, target))
@@ -178,8 +185,8 @@ def test_unphysical_saddles_do_not_count_as_converged():
 
 
 @pytest.mark.parametrize("spoil", [{"y": np.full(8, 1e200)}, {"K_tt": 1e3 * np.eye(8)}])
-def test_a_lost_branch_says_so(spoil):
-    def broken(coupling):
+def test_a_lost_branch_says_so(spoil: dict[str, Any]) -> None:
+    def broken(coupling: float) -> Any:
         return blocks_at(coupling)._replace(**(spoil if coupling > 0.3 else {}))
 
     with (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +20,7 @@ QUANTITIES = ("Q_s", "Q_t", "Q_st", "Q_tt")
 
 
 @pytest.mark.parametrize("case", KNOWN)
-def test_numbers_of_an_independent_implementation(case):
+def test_numbers_of_an_independent_implementation(case: Any) -> None:
     activation, coupling, *expected = case
     source, target, test = deterministic()
     solution = solve(
@@ -36,10 +38,10 @@ def test_numbers_of_an_independent_implementation(case):
     target_precision=st.floats(0.1, 10),
 )
 def test_weight_covariances_are_those_of_the_coupled_prior(
-    coupling, source_precision, target_precision
-):
+    coupling: float, source_precision: float, target_precision: float
+) -> None:
     """The joint precision of (w_s, w_t, w_t') inverted, each w_t's normalisation included."""
-    given_precisions = {
+    given_precisions: dict[str, Any] = {
         "source_weight_precision": source_precision,
         "target_weight_precision": target_precision,
     }
@@ -56,8 +58,8 @@ def test_weight_covariances_are_those_of_the_coupled_prior(
 
 
 @pytest.mark.parametrize("scheme", transfer.SCHEMES)
-def test_covariances_at_infinite_coupling_are_the_limit(scheme):
-    given_precisions = {
+def test_covariances_at_infinite_coupling_are_the_limit(scheme: str) -> None:
+    given_precisions: dict[str, Any] = {
         "source_weight_precision": 0.5,
         "target_weight_precision": 3.0,
         "scheme": scheme,
@@ -68,9 +70,9 @@ def test_covariances_at_infinite_coupling_are_the_limit(scheme):
 
 
 @pytest.mark.parametrize("activation", ["erf", "relu", "tanh", "linear"])
-def test_zero_coupling_is_the_target_alone(activation):
+def test_zero_coupling_is_the_target_alone(activation: str) -> None:
     source, target, test = deterministic()
-    given_ = {"activation": activation, "temperature": 0.1, "width": 20}
+    given_: dict[str, Any] = {"activation": activation, "temperature": 0.1, "width": 20}
     coupled = solve(source, target, coupling=0, **given_)
     alone = one_task.solve(target, **given_)
     assert (coupled.Q_t, coupled.Q_st, coupled.Q_tt) == (alone.Q, 0.0, 0.0)
@@ -79,10 +81,10 @@ def test_zero_coupling_is_the_target_alone(activation):
 
 
 @pytest.mark.parametrize(("activation", "order"), [("erf", 0), ("relu", 1)])
-def test_small_couplings_lead_back_to_the_target_alone(activation, order):
+def test_small_couplings_lead_back_to_the_target_alone(activation: str, order: int) -> None:
     """For odd σ the limit is exact; otherwise overlaps of order 1/N1 remain: finite and small."""
     source, target, _ = deterministic()
-    given_ = {"activation": activation, "temperature": 0.1}
+    given_: dict[str, Any] = {"activation": activation, "temperature": 0.1}
     overlaps = []
     for width in (100, 1000):
         close = solve(source, target, width=width, coupling=1e-7, **given_)
@@ -95,9 +97,9 @@ def test_small_couplings_lead_back_to_the_target_alone(activation, order):
 
 
 @pytest.mark.parametrize("coupling", [1.0, np.inf])
-def test_overlaps_with_the_source_die_as_one_over_width(coupling):
+def test_overlaps_with_the_source_die_as_one_over_width(coupling: float) -> None:
     source, target, test = deterministic()
-    given_ = {"coupling": coupling, "temperature": 0.1}
+    given_: dict[str, Any] = {"coupling": coupling, "temperature": 0.1}
     limit = solve(source, target, width=np.inf, **given_)
     assert limit.Q_st == 0 and limit.Q_tt == 0 and limit.Q_t == 1
     far = [solve(source, target, width=width, **given_) for width in (1e4, 1e5)]
@@ -108,7 +110,7 @@ def test_overlaps_with_the_source_die_as_one_over_width(coupling):
     np.testing.assert_allclose(evidence[0] / evidence[1], 10, rtol=0.05)
 
 
-def test_at_infinite_width_the_coupled_prior_is_all_that_is_left():
+def test_at_infinite_width_the_coupled_prior_is_all_that_is_left() -> None:
     source, target, test = deterministic()
     c_t = weight_covariances(2.0, source_weight_precision=0.8, target_weight_precision=1.5).c_t
     coupled = solve(source, target, width=np.inf, coupling=2.0, **UNEQUAL)
@@ -123,7 +125,9 @@ def test_at_infinite_width_the_coupled_prior_is_all_that_is_left():
 
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 @pytest.mark.parametrize("coupling", [0.5, 20.0, np.inf])
-def test_training_error_is_the_test_error_at_the_training_inputs(activation, coupling):
+def test_training_error_is_the_test_error_at_the_training_inputs(
+    activation: str, coupling: float
+) -> None:
     source, target, _ = deterministic()
     solution = solve(source, target, width=15, coupling=coupling, activation=activation, **UNEQUAL)
     at_training = solution.predict(target.X, target.y)
@@ -136,7 +140,9 @@ def test_training_error_is_the_test_error_at_the_training_inputs(activation, cou
     log_coupling=st.floats(-2, 3),
     overlap=st.floats(-1, 1),
 )
-def test_variances_are_ordered(seed, width, log_coupling, overlap):
+def test_variances_are_ordered(
+    seed: int, width: float, log_coupling: float, overlap: float
+) -> None:
     source, target, test = linear_teachers(seed, 30, 10, n_features=8, overlap=overlap)
     solution = solve(source, target, width=width, coupling=10.0**log_coupling, temperature=0.1)
     outcome = solution.predict(test.X, test.y)
@@ -148,13 +154,13 @@ def test_variances_are_ordered(seed, width, log_coupling, overlap):
 
 @pytest.mark.parametrize("coupling", [0.7, np.inf])
 @pytest.mark.parametrize("scheme", transfer.SCHEMES)
-def test_symmetries_of_units(coupling, scheme):
+def test_symmetries_of_units(coupling: float, scheme: str) -> None:
     """Inputs, source outputs and target outputs can each be measured in other units."""
     source, target, test = deterministic()
-    given_ = {"width": 20, "activation": "erf", "coupling_scheme": scheme}
+    given_: dict[str, Any] = {"width": 20, "activation": "erf", "coupling_scheme": scheme}
     plain = solve(source, target, coupling=coupling, **given_, **UNEQUAL)
 
-    def rescaled(task, inputs=1.0, labels=1.0):
+    def rescaled(task: Task, inputs: float = 1.0, labels: str = 1.0) -> Any:
         return Task(inputs * task.X, labels * task.y)
 
     by_source = UNEQUAL | {"source_temperature": 9 * 0.05, "source_readout_precision": 1.9 / 9}
@@ -176,7 +182,7 @@ def test_symmetries_of_units(coupling, scheme):
 
 
 @pytest.mark.parametrize("coupling", [2.0, np.inf])
-def test_predictor_with_plain_solves(coupling):
+def test_predictor_with_plain_solves(coupling: float) -> None:
     """Mean and variances from the formulas with dense matrices, no eigenbasis."""
     source, target, test = deterministic()
     solution = solve(source, target, width=20, coupling=coupling, activation="relu", **UNEQUAL)
@@ -184,7 +190,9 @@ def test_predictor_with_plain_solves(coupling):
         coupling, source_weight_precision=0.8, target_weight_precision=1.5
     )
 
-    def block(X, Z, left, cross, right, precision):
+    def block(
+        X: np.ndarray, Z: np.ndarray, left: Any, cross: Any, right: Any, precision: float
+    ) -> np.ndarray:
         # One coupled pair of systems, read off a kernel of stacked inputs by scaling them.
         from tlnb.kernels import InnerProducts, get_activation
 
@@ -219,7 +227,7 @@ def test_predictor_with_plain_solves(coupling):
     )
 
 
-def test_transfer_is_plain_to_see_where_both_tasks_share_a_teacher():
+def test_transfer_is_plain_to_see_where_both_tasks_share_a_teacher() -> None:
     """Errors fall with the coupling at small width and hardly move at infinite width."""
     source, target, test = linear_teachers(1, 80, 15, n_test=500)
     table = coupling_sweep(
@@ -236,7 +244,7 @@ def test_transfer_is_plain_to_see_where_both_tasks_share_a_teacher():
 
 
 @pytest.mark.parametrize("widths", [[10, np.inf, 40], [np.inf, 20]])
-def test_sweep_equals_single_solutions(widths):
+def test_sweep_equals_single_solutions(widths: list[float]) -> None:
     """Of one finite width it predicts directly, of several by the source's eigenvectors."""
     source, target, test = deterministic()
     couplings = [10.0, 0.0, np.inf, 0.3]
@@ -260,9 +268,9 @@ def test_sweep_equals_single_solutions(widths):
                 np.testing.assert_allclose(cell[name], getattr(outcome, name).mean(), atol=1e-8)
 
 
-def test_baselines():
+def test_baselines() -> None:
     source, target, test = deterministic()
-    given_ = {"widths": [20], "couplings": [0, 1, np.inf], "temperature": 0.1}
+    given_: dict[str, Any] = {"widths": [20], "couplings": [0, 1, np.inf], "temperature": 0.1}
     scratch = coupling_sweep(source, target, test, baseline="scratch", **given_)
     matched = coupling_sweep(source, target, test, baseline="matched-prior", **given_)
     alone = one_task.solve(target, width=20, temperature=0.1).predict(test.X, test.y)
@@ -284,12 +292,12 @@ def test_baselines():
     np.testing.assert_allclose(kept.test_error, scratch.test_error, rtol=1e-9)
 
 
-def test_one_large_factorisation_serves_the_whole_sweep(monkeypatch):
+def test_one_large_factorisation_serves_the_whole_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target, test = deterministic()
     sizes = []
     original = factors.eigh
 
-    def counting(K, **options):
+    def counting(K: np.ndarray, **options: Any) -> Any:
         sizes.append(len(K))
         return original(K, **options)
 
@@ -299,9 +307,9 @@ def test_one_large_factorisation_serves_the_whole_sweep(monkeypatch):
     assert sizes.count(target.n_examples) == 1  # from scratch: for every width
 
 
-def test_test_points_in_chunks(monkeypatch):
+def test_test_points_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target, test = deterministic()
-    given_ = {"widths": [20], "couplings": [0, 3, np.inf], "temperature": 0.1}
+    given_: dict[str, Any] = {"widths": [20], "couplings": [0, 3, np.inf], "temperature": 0.1}
     solution = solve(source, target, width=20, coupling=3, temperature=0.1)
     whole, table = solution.predict(test.X, test.y), coupling_sweep(source, target, test, **given_)
     one_by_one = lambda n, *_: (slice(i, i + 1) for i in range(n))  # noqa: E731
@@ -315,7 +323,7 @@ def test_test_points_in_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("coupling", [2.0, np.inf])
-def test_direct_predictions_are_those_by_eigenvectors(coupling):
+def test_direct_predictions_are_those_by_eigenvectors(coupling: float) -> None:
     source, target, test = deterministic()
     problem = transfer.TransferProblem(source, target, **UNEQUAL)
     saddle, blocks = problem.saddle(20, coupling), problem.blocks(20, coupling)
@@ -338,9 +346,9 @@ def test_direct_predictions_are_those_by_eigenvectors(coupling):
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_evidence_takes_the_maximum_over_a_fine_grid(seed):
+def test_evidence_takes_the_maximum_over_a_fine_grid(seed: int) -> None:
     source, target, _ = linear_teachers(seed, 80, 15)
-    given_ = {"width": 40, "temperature": 0.1}
+    given_: dict[str, Any] = {"width": 40, "temperature": 0.1}
     chosen = solve(source, target, coupling="evidence", **given_)
     grid = [0, *np.geomspace(1e-2, 1e4, 80), np.inf]
     tasks = transfer.TransferProblem(source, target, transfer.Priors(temperature=0.1))
@@ -366,13 +374,13 @@ def test_evidence_takes_the_maximum_over_a_fine_grid(seed):
         ({"coupling_scheme": "rigid"}, ValueError, "coupling_scheme must be one of 'elastic'"),
     ],
 )
-def test_bad_arguments(change, error, message):
+def test_bad_arguments(change: dict[str, Any], error: type[Exception], message: str) -> None:
     source, target, _ = deterministic()
     with pytest.raises(error, match=message):
         solve(source, target, **({"width": 20, "coupling": 1.0} | change))
 
 
-def test_bad_tasks():
+def test_bad_tasks() -> None:
     source, target, test = deterministic()
     other = Task(np.ones((3, 5)), np.ones(3))
     with pytest.raises(ValueError, match=r"target\.X must have N0 = 12 columns, got shape"):

@@ -19,7 +19,9 @@ from tlnb.theory.unit_law.solution import _numbers, leave_one_out
 @pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
 @settings(max_examples=10)
 @given(width=st.floats(30, 1e4), temperature=st.floats(0.02, 1.0))
-def test_a_gaussian_field_gives_the_scalar_theory(activation, width, temperature):
+def test_a_gaussian_field_gives_the_scalar_theory(
+    activation: str, width: float, temperature: float
+) -> None:
     """⟨V⟩, errors, evidence and predictor are those of one renormalised kernel (rank K ≤ N1)."""
     source, _, _ = deterministic()
     scalar = scalar_theory.solve(
@@ -36,7 +38,7 @@ def test_a_gaussian_field_gives_the_scalar_theory(activation, width, temperature
     np.testing.assert_allclose(G @ closed.propagator, np.eye(30), atol=1e-8)
 
 
-def test_leave_one_out_is_a_refit_without_the_example():
+def test_leave_one_out_is_a_refit_without_the_example() -> None:
     source, _, _ = deterministic()
     K = kernel(source.X, activation="erf")
     closed = solve_gaussian(K, source.y, width=20, temperature=0.1)
@@ -56,7 +58,7 @@ def _moments(seed: int = 0) -> tuple[Moments, np.ndarray]:
     return Moments(sigma.T @ sigma / 40, (m2[:, None] * sigma).T @ sigma / 40), rng.normal(size=10)
 
 
-def test_the_closure_solves_the_four_equations():
+def test_the_closure_solves_the_four_equations() -> None:
     moments, y = _moments()
     closed = close(moments, y, width=7, temperature=0.3)
     second, fourth = moments
@@ -71,7 +73,7 @@ def test_the_closure_solves_the_four_equations():
     )
 
 
-def test_repeated_updates_lead_to_the_closure():
+def test_repeated_updates_lead_to_the_closure() -> None:
     moments, y = _moments()
     Q = 1.0
     for _ in range(100):
@@ -80,7 +82,7 @@ def test_repeated_updates_lead_to_the_closure():
     np.testing.assert_allclose([Q, *t], [closed.Q, *closed.t], rtol=1e-8)
 
 
-def test_the_width_takes_the_law_to_the_prior():
+def test_the_width_takes_the_law_to_the_prior() -> None:
     """Q → 1 and the force is that of the infinitely wide network, up to order 1/N1."""
     moments, y = _moments()
     K = moments.second
@@ -91,7 +93,7 @@ def test_the_width_takes_the_law_to_the_prior():
     assert off[0] / off[1] == pytest.approx(10, rel=0.05)
 
 
-def test_averages_that_are_no_covariance_are_refused():
+def test_averages_that_are_no_covariance_are_refused() -> None:
     moments, y = _moments()
     with pytest.raises(ConvergenceError, match="more particles"):
         close(Moments(moments.second - 3 * np.eye(10), moments.fourth), y, width=7, temperature=0.1)

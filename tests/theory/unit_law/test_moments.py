@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
@@ -19,14 +21,14 @@ def _units(activation: str) -> Units:
 
 
 @pytest.mark.parametrize("activation", ["erf", "tanh", "relu", "linear"])
-def test_gradient_of_the_field(activation):
+def test_gradient_of_the_field(activation: str) -> None:
     units, rng = _units(activation), np.random.default_rng(1)
     t, start = rng.standard_normal((1, 30)), rng.standard_normal(12)
 
-    def value(x):
+    def value(x: np.ndarray) -> np.ndarray:
         return units.fields(x[None, None], t)[0][0, 0]
 
-    def gradient(x):
+    def gradient(x: np.ndarray) -> np.ndarray:
         return units.fields(x[None, None], t)[1][0, 0]
 
     assert check_grad(value, gradient, start) < 1e-5
@@ -34,14 +36,14 @@ def test_gradient_of_the_field(activation):
     np.testing.assert_allclose(value(start), m)
 
 
-def test_features_are_those_of_the_prior_kernel():
+def test_features_are_those_of_the_prior_kernel() -> None:
     units, rng = _units("erf"), np.random.default_rng(2)
     features = units.features(rng.standard_normal((40_000, 12)))
     K = kernel(SOURCE.X, activation="erf", weight_variance=0.64, readout_precision=1.7)
     assert abs(features.T @ features / 40_000 - K).max() < 0.02
 
 
-def test_without_a_tilt_the_kernel_is_exact_whatever_the_particles():
+def test_without_a_tilt_the_kernel_is_exact_whatever_the_particles() -> None:
     units, rng = _units("erf"), np.random.default_rng(3)
     features = units.features(rng.standard_normal((2, 5, 12)))
     sums = Sums.of(features, features, Weights.at(np.zeros((2, 5)), Q, WIDTH))
@@ -51,7 +53,7 @@ def test_without_a_tilt_the_kernel_is_exact_whatever_the_particles():
         np.testing.assert_allclose(moments.fourth, 0, atol=1e-14)
 
 
-def _exact_linear(strength: float):
+def _exact_linear(strength: float) -> tuple[Callable, np.ndarray, np.ndarray, np.ndarray]:
     """A linear network's law of a unit is Gaussian: particles from it and its moments."""
     units, rng = _units("linear"), np.random.default_rng(4)
     t = rng.standard_normal(30)
@@ -65,7 +67,7 @@ def _exact_linear(strength: float):
     fourth = Q**2 * ((t @ along) * second + 2 * np.outer(along, along))
     factor = np.linalg.cholesky(covariance)
 
-    def draw(n):
+    def draw(n: int) -> Sums:
         position = rng.standard_normal((200, n, 12)) @ factor.T
         m = position @ a
         features = units.features(position)
@@ -74,7 +76,7 @@ def _exact_linear(strength: float):
     return draw, S.T @ S, second, fourth
 
 
-def test_the_control_is_unbiased_and_leaves_less_variance():
+def test_the_control_is_unbiased_and_leaves_less_variance() -> None:
     draw, K, second, fourth = _exact_linear(0.3)
     sums = draw(100)
     pooled = sums.only(slice(None)).moments(K)[0]
@@ -89,7 +91,7 @@ def test_the_control_is_unbiased_and_leaves_less_variance():
     assert controlled < 0.4 * plain
 
 
-def test_means_over_parts_add_up():
+def test_means_over_parts_add_up() -> None:
     draw = _exact_linear(0.3)[0]
     a, b = draw(3), draw(6)
     both = a.mix(b, 2 / 3)
@@ -97,7 +99,7 @@ def test_means_over_parts_add_up():
     np.testing.assert_allclose(a.only(slice(0, 2)).cross, a.cross[:2].mean())
 
 
-def test_the_diagonal_is_that_of_the_whole():
+def test_the_diagonal_is_that_of_the_whole() -> None:
     units, rng = _units("erf"), np.random.default_rng(5)
     features = units.features(rng.standard_normal((3, 7, 12)), TEST.X)
     weights = Weights.at(rng.standard_normal((3, 7)), Q, WIDTH)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -18,11 +20,11 @@ from tlnb.theory.unit_law.moments import Moments
 from tlnb.theory.unit_law.solution import spread
 
 SOURCE, _, TEST = deterministic()
-PRIORS = {"width": 20, "temperature": 0.1}
-SHORT = {"particles": 400, "warmup": 40, "draws": 40, "tolerance": 0.05}
+PRIORS: dict[str, Any] = {"width": 20, "temperature": 0.1}
+SHORT: dict[str, Any] = {"particles": 400, "warmup": 40, "draws": 40, "tolerance": 0.05}
 
 
-def test_linear_networks_have_a_gaussian_law_in_closed_form():
+def test_linear_networks_have_a_gaussian_law_in_closed_form() -> None:
     """The particles agree with the fixed point of the exact moments, within their errors."""
     scalar = scalar_theory.solve(SOURCE, activation="linear", **PRIORS)
     K, y = kernel(SOURCE.X, activation="linear"), SOURCE.y
@@ -43,9 +45,9 @@ def test_linear_networks_have_a_gaussian_law_in_closed_form():
     np.testing.assert_allclose(found.predict(SOURCE.X).mean, mean, atol=0.02)
 
 
-def test_it_is_closer_to_sampled_networks_than_one_number():
+def test_it_is_closer_to_sampled_networks_than_one_number() -> None:
     source, _, test = linear_teachers(0, 80, 15)
-    given = {"width": 40, "temperature": 0.1}
+    given: dict[str, Any] = {"width": 40, "temperature": 0.1}
     scalar = scalar_theory.solve(source, **given)
     law = unit_law.solve(source, rng=0, **given, **SHORT)
     drawn = sample_posterior(
@@ -57,7 +59,7 @@ def test_it_is_closer_to_sampled_networks_than_one_number():
     assert abs(law.Q - Q) < 0.6 * abs(scalar.Q - Q)
 
 
-def test_a_wide_network_is_the_gaussian_process():
+def test_a_wide_network_is_the_gaussian_process() -> None:
     wide = unit_law.solve(SOURCE, width=1e6, temperature=0.1, **SHORT)
     limit = scalar_theory.solve(SOURCE, width=np.inf, temperature=0.1)
     ours, theirs = (s.predict(TEST.X, TEST.y) for s in (wide, limit))
@@ -68,11 +70,11 @@ def test_a_wide_network_is_the_gaussian_process():
 
 
 @pytest.fixture(scope="module")
-def repeated():
+def repeated() -> list[Any]:
     return [unit_law.solve(SOURCE, rng=seed, **PRIORS, **SHORT) for seed in range(12)]
 
 
-def test_monte_carlo_errors_are_the_spread_of_repetitions(repeated):
+def test_monte_carlo_errors_are_the_spread_of_repetitions(repeated: list[Any]) -> None:
     for name in ("Q", "train_error", "leave_one_out_error"):
         stated = np.sqrt(np.mean([s.errors[name] ** 2 for s in repeated]))
         if name == "leave_one_out_error":
@@ -85,7 +87,7 @@ def test_monte_carlo_errors_are_the_spread_of_repetitions(repeated):
     assert 0.4 < values.std(ddof=1) / np.sqrt(np.mean(errors**2)) < 2
 
 
-def test_the_labels_are_what_the_equations_say(repeated):
+def test_the_labels_are_what_the_equations_say(repeated: list[Any]) -> None:
     """T t + ⟨Qσ m⟩ = y: the predictor at the training inputs returns y - T t."""
     solution = repeated[0]
     mean = solution.predict(SOURCE.X).mean
@@ -99,14 +101,16 @@ def test_the_labels_are_what_the_equations_say(repeated):
     assert solution.predict_mcse(TEST.X, TEST.y).mean.shape == (5,)
 
 
-def test_chunks_do_not_change_a_prediction(repeated, monkeypatch):
+def test_chunks_do_not_change_a_prediction(
+    repeated: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     solution = repeated[0]
     whole = solution.predict(TEST.X)
     monkeypatch.setattr("tlnb.theory.unit_law.solution.CHUNK", 10_000)
     np.testing.assert_allclose(solution.predict(TEST.X).mean, whole.mean, atol=1e-12)
 
 
-def test_the_same_rng_gives_the_same_numbers(repeated):
+def test_the_same_rng_gives_the_same_numbers(repeated: list[Any]) -> None:
     again = unit_law.solve(SOURCE, rng=3, **PRIORS, **SHORT)
     assert again.Q == repeated[3].Q
 
@@ -125,21 +129,21 @@ def test_the_same_rng_gives_the_same_numbers(repeated):
         ({"activation": "sign"}, "derivative"),
     ],
 )
-def test_bad_arguments_are_named(wrong, message):
+def test_bad_arguments_are_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         unit_law.solve(SOURCE, **{**PRIORS, **wrong})
     with pytest.raises(TypeError, match="Task"):
         unit_law.solve(SOURCE.X, **PRIORS)
 
 
-def test_too_few_steps_for_the_tolerance_is_an_error_that_says_what_to_try():
+def test_too_few_steps_for_the_tolerance_is_an_error_that_says_what_to_try() -> None:
     with pytest.raises(ConvergenceError, match="more particles"):
         unit_law.solve(
             SOURCE, **PRIORS, particles=16, warmup=5, draws=5, max_steps=20, tolerance=1e-4
         )
 
 
-def test_too_few_particles_for_the_labels_is_an_error_that_says_what_to_try():
+def test_too_few_particles_for_the_labels_is_an_error_that_says_what_to_try() -> None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((60, 5))
     task = Task(X, np.sign(X[:, 0] * X[:, 1]))
@@ -149,7 +153,7 @@ def test_too_few_particles_for_the_labels_is_an_error_that_says_what_to_try():
         )
 
 
-def test_the_walk_kicks_along_the_gradient_of_its_log_likelihood():
+def test_the_walk_kicks_along_the_gradient_of_its_log_likelihood() -> None:
     scalar = scalar_theory.solve(SOURCE, **PRIORS)
     units = one_task.Units(SOURCE.X, get_activation("erf"), 1.0, 1.0)
     rng = np.random.default_rng(0)
@@ -162,9 +166,9 @@ def test_the_walk_kicks_along_the_gradient_of_its_log_likelihood():
     np.testing.assert_allclose((ahead - behind) / (2 * step), (slope * direction).sum(1), rtol=1e-6)
 
 
-def test_leave_one_out_is_near_the_solution_without_the_example():
+def test_leave_one_out_is_near_the_solution_without_the_example() -> None:
     """The law is held in closed form and solved again by brute force: the same to order 1/P."""
-    effort = {"particles": 2000, "warmup": 60, "draws": 40, "tolerance": 0.1}
+    effort: dict[str, Any] = {"particles": 2000, "warmup": 60, "draws": 40, "tolerance": 0.1}
     whole = unit_law.solve(SOURCE, rng=0, **PRIORS, **effort)
     closed, trained = whole.leave_one_out(), whole.predict(SOURCE.X).mean
     for mu in (0, 23):
@@ -176,18 +180,18 @@ def test_leave_one_out_is_near_the_solution_without_the_example():
         np.testing.assert_allclose(closed.total_variance[mu], refit.total_variance, rtol=0.1)
 
 
-def test_the_stated_error_is_no_less_than_half_of_what_separates_two_starts():
+def test_the_stated_error_is_no_less_than_half_of_what_separates_two_starts() -> None:
     values = np.array([[1.0, 0.0], [1.0, 2.0], [3.0, 2.0], [3.0, 0.0]])
     assert spread(values)[0] == 1.0
     np.testing.assert_allclose(spread(values)[1], np.std(values[:, 1], ddof=1) / 2)
 
 
-def test_two_starts_meet_where_labels_outnumber_units():
+def test_two_starts_meet_where_labels_outnumber_units() -> None:
     """Populations from both sides agree at P = 3 N1 and low temperature, and the error says so."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((60, 8))
     task = Task(X, np.sign(X[:, 0] + 0.5 * X[:, 1]))
-    given = {"width": 20, "temperature": 0.02, "particles": 800, "rng": 0}
+    given: dict[str, Any] = {"width": 20, "temperature": 0.02, "particles": 800, "rng": 0}
     solved = unit_law.solve(task, warmup=80, draws=20, tolerance=0.1, **given)
     low, high = (np.mean([c.mean_square for c in solved.closures[k : k + 2]]) for k in (1, 3))
     assert abs(low - high) <= 2 * solved.errors["Q"] * (1 + 1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +17,20 @@ from tlnb.kernels import InnerProducts, get_activation
 from tlnb.priors import weight_covariances
 from tlnb.sweeps import load
 from tlnb.theory import transfer, unit_law
+from tlnb.theory.transfer.predictor import TransferSolution
+from tlnb.theory.unit_law.transfer import TransferLawProblem
 from tlnb.theory.unit_law.transfer_moments import TargetSums, close_target, order_parameters
 from tlnb.theory.unit_law.transfer_solution import average_log_evidence
 
 SOURCE, TARGET, TEST = deterministic()
-PRIORS = {"temperature": 0.1}
-SHORT = {"particles": 800, "warmup": 40, "draws": 20, "tolerance": 0.1}
+PRIORS: dict[str, Any] = {"temperature": 0.1}
+SHORT: dict[str, Any] = {"particles": 800, "warmup": 40, "draws": 20, "tolerance": 0.1}
 RESULTS = Path(__file__).resolve().parents[3] / "results"
 
 
-def _scalar(coupling: float, width: float, activation: str):
+def _scalar(
+    coupling: float, width: float, activation: str
+) -> tuple[TransferSolution, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The scalar saddle point with W, E, its kernels, and the source's force and propagator."""
     found = transfer.solve(
         SOURCE, TARGET, width=width, coupling=coupling, activation=activation, **PRIORS
@@ -42,7 +47,9 @@ def _scalar(coupling: float, width: float, activation: str):
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 @pytest.mark.parametrize("coupling", [0.7, 10.0, np.inf])
 @pytest.mark.parametrize("with_pull", [True, False])
-def test_gaussian_fields_give_the_franz_parisi_saddle(activation, coupling, with_pull):
+def test_gaussian_fields_give_the_franz_parisi_saddle(
+    activation: str, coupling: float, with_pull: bool
+) -> None:
     """With the pull of the source's readout all four overlaps come back; without it they do not."""
     width, T = 40.0, 0.1
     found, K_s, K_st, K_t, K_tt = _scalar(coupling, width, activation)
@@ -100,16 +107,16 @@ def test_gaussian_fields_give_the_franz_parisi_saddle(activation, coupling, with
 
 
 @pytest.fixture(scope="module")
-def problem():
+def problem() -> TransferLawProblem:
     return unit_law.TransferLawProblem(SOURCE, TARGET, rng=0, **PRIORS, **SHORT)
 
 
 @pytest.fixture(scope="module", params=[1.0, np.inf])
-def solution(request, problem):
+def solution(request: pytest.FixtureRequest, problem: TransferLawProblem) -> Any:
     return problem.solve(width=20, coupling=request.param)
 
 
-def test_the_labels_are_what_the_equations_say(solution):
+def test_the_labels_are_what_the_equations_say(solution: Any) -> None:
     """At the training inputs the mean is y - T t and the variance T - T²(Γ - C)."""
     outcome = solution.predict(TARGET.X, TARGET.y)
     closed = solution.closures[0]
@@ -122,13 +129,13 @@ def test_the_labels_are_what_the_equations_say(solution):
     np.testing.assert_allclose(outcome.test_error.mean(), solution.train_error)
 
 
-def test_it_is_near_the_scalar_theory_on_gaussian_inputs(solution):
+def test_it_is_near_the_scalar_theory_on_gaussian_inputs(solution: Any) -> None:
     scalar = transfer.solve(SOURCE, TARGET, width=20, coupling=solution.coupling, **PRIORS)
     for name in ("Q_s", "Q_t", "Q_tt"):
         assert getattr(solution, name) == pytest.approx(getattr(scalar, name), rel=0.25, abs=0.03)
 
 
-def test_without_coupling_the_target_is_alone(problem):
+def test_without_coupling_the_target_is_alone(problem: TransferLawProblem) -> None:
     found = problem.solve(width=20, coupling=0)
     alone = unit_law.solve(TARGET, width=20, **PRIORS, **SHORT)
     assert found.Q_st == found.Q_tt == 0
@@ -137,21 +144,23 @@ def test_without_coupling_the_target_is_alone(problem):
     assert outcome.mcse < 0.1 * outcome.value
 
 
-def test_the_limit_of_small_coupling_is_the_target_alone(problem):
+def test_the_limit_of_small_coupling_is_the_target_alone(problem: TransferLawProblem) -> None:
     small, alone = (problem.solve(width=20, coupling=g) for g in (1e-4, 0))
     assert abs(small.Q_st) < 4 * small.errors["Q_st"] + 0.01
     assert abs(small.Q_t - alone.Q_t) < 5 * np.hypot(small.errors["Q_t"], alone.errors["Q_t"])
     np.testing.assert_allclose(small.predict(TEST.X).mean, alone.predict(TEST.X).mean, atol=0.05)
 
 
-def test_leave_one_out_is_the_score_of_a_label(solution):
+def test_leave_one_out_is_the_score_of_a_label(solution: Any) -> None:
     outcome, closed = solution.leave_one_out(), solution.closures[0]
     np.testing.assert_allclose(TARGET.y - outcome.mean, closed.t / np.diagonal(closed.propagator))
     assert (outcome.total_variance >= outcome.source_variance).all()
 
 
-def test_leave_one_out_is_near_the_solution_without_the_example(problem):
-    effort = SHORT | {"particles": 2400, "tolerance": 0.2}
+def test_leave_one_out_is_near_the_solution_without_the_example(
+    problem: TransferLawProblem,
+) -> None:
+    effort: dict[str, Any] = SHORT | {"particles": 2400, "tolerance": 0.2}
     whole = unit_law.TransferLawProblem(SOURCE, TARGET, rng=0, **PRIORS, **effort)
     solved = whole.solve(width=20, coupling=2.0)
     closed, trained = solved.leave_one_out(), solved.predict(TARGET.X).mean
@@ -164,14 +173,16 @@ def test_leave_one_out_is_near_the_solution_without_the_example(problem):
     np.testing.assert_allclose(closed.total_variance[3], refit.total_variance, rtol=0.2)
 
 
-def test_the_evidence_is_near_the_scalar_theory_on_gaussian_inputs(solution):
+def test_the_evidence_is_near_the_scalar_theory_on_gaussian_inputs(solution: Any) -> None:
     """And its thermodynamic integral is exact for frozen units, which are not integrated."""
     scalar = transfer.solve(SOURCE, TARGET, width=20, coupling=solution.coupling, **PRIORS)
     assert np.isfinite(solution.errors["log_evidence"])
     assert abs(solution.log_evidence - scalar.log_evidence) < 0.6
 
 
-def test_the_mean_logarithm_of_a_units_integral_is_that_of_quadrature(problem):
+def test_the_mean_logarithm_of_a_units_integral_is_that_of_quadrature(
+    problem: TransferLawProblem,
+) -> None:
     """One label and units of one input: the integral over w is one-dimensional."""
     walk = problem._begin(20.0, 1.0, problem.source_law(20.0), {})
     x = np.zeros((1, 12))
@@ -188,7 +199,7 @@ def test_the_mean_logarithm_of_a_units_integral_is_that_of_quadrature(problem):
     np.testing.assert_allclose(found, exact, rtol=0.05)
 
 
-def test_kick_of_target_units_is_the_gradient(problem):
+def test_kick_of_target_units_is_the_gradient(problem: TransferLawProblem) -> None:
     walk = problem._begin(20.0, 1.0, problem.source_law(20.0), {})
     rng = np.random.default_rng(0)
     shape = walk.position.reshape(-1, 12).shape
@@ -200,11 +211,11 @@ def test_kick_of_target_units_is_the_gradient(problem):
     )
 
 
-def test_overlaps_of_sampled_networks():
+def test_overlaps_of_sampled_networks() -> None:
     """Chains of chapter 07 around shared sources: related tasks at width 40."""
     source, target, _ = shared_teacher(40, 0)
     sampled = load(RESULTS / "07_teacher.nc").sel(draw=0, width=40, coupling=2)
-    given = {"width": 40, "coupling": 2.0, **PRIORS}
+    given: dict[str, Any] = {"width": 40, "coupling": 2.0, **PRIORS}
     found = unit_law.solve_transfer(source, target, rng=1, particles=1000, tolerance=0.05, **given)
     scalar = transfer.solve(source, target, **given)
     off = {}
@@ -216,7 +227,7 @@ def test_overlaps_of_sampled_networks():
     assert ours.sum() < 0.5 * theirs.sum()
 
 
-def test_a_sweep_has_every_number_with_its_error(problem):
+def test_a_sweep_has_every_number_with_its_error(problem: TransferLawProblem) -> None:
     table = problem.sweep(TEST, widths=[20], couplings=[np.inf, 0])
     assert table.Q_st.sel(width=20, coupling=0) == 0
     for name in ("Q_s", "Q_t", "test_error", "squared_bias"):
@@ -233,13 +244,13 @@ def test_a_sweep_has_every_number_with_its_error(problem):
         ({"temprature": 1}, "did you mean 'temperature'"),
     ],
 )
-def test_bad_arguments_are_named(wrong, message):
-    arguments = {"width": 20, "coupling": 1.0, **SHORT} | wrong
+def test_bad_arguments_are_named(wrong: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"width": 20, "coupling": 1.0, **SHORT} | wrong
     with pytest.raises((ValueError, TypeError), match=message):
         unit_law.solve_transfer(SOURCE, TARGET, **arguments)
 
 
-def test_the_public_sweep_and_the_estimators_take_this_theory():
+def test_the_public_sweep_and_the_estimators_take_this_theory() -> None:
     table = coupling_sweep(
         SOURCE, TARGET, TEST, widths=[20], couplings=[np.inf], theory="unit-law", **PRIORS
     )
