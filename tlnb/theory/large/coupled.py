@@ -24,7 +24,7 @@ from tlnb.chunking import chunks
 from tlnb.errors import ConvergenceError
 from tlnb.kernels import InnerProducts, dual_diagonal, squared_norms
 from tlnb.priors import WeightCovariances
-from tlnb.theory.large.iterative import Solution, solve
+from tlnb.theory.large.iterative import Remainder, Solution, solve
 from tlnb.theory.large.kernel import LargeKernel
 from tlnb.theory.large.nodes import (
     coupling_of,
@@ -41,7 +41,9 @@ from tlnb.theory.transfer.kernels import CoupledKernels
 from tlnb.validation import check_rng
 
 Array = NDArray[np.float64]
-FOR_M, FOR_KK = 0.25, 0.5  # of the error aimed at: predictions add m up over target examples
+FOR_M = 0.25  # of the error aimed at: predictions add m up over target examples
+# The same for kk, before what it lacks is measured on few inputs, if there are more than so many.
+FOR_KK, MEASURED = 1.0, 32
 ENOUGH = 3  # nodes from which a solution at another is begun
 CHECKED = 8  # target examples whose interpolation is compared with a solution
 
@@ -61,9 +63,9 @@ class Known(NamedTuple):
 
 
 class AtNode(NamedTuple):
-    """Blocks, their derivatives in ln Q, and bounds (2,) on what residuals leave of m and kk.
+    """Blocks, their derivatives in ln Q, and errors (2,) that residuals leave of m and kk.
 
-    They are |R|²/T, the largest for entries of m, the mean over test inputs for kk.
+    For entries of m the largest |R|²/T, for kk that of the mean over test inputs, as measured.
     """
 
     value: Known
@@ -209,9 +211,9 @@ class Solver:
         return products.dual(self.source.activation, c.c_s, c.c_st, c.c_t)
 
     def _solve(
-        self, B: Array, earlier: Solution | None, k: int, share: float, at: float, columns: slice
+        self, B: Array, earlier: Solution | None, k: int, allowed: float, at: float, columns: slice
     ) -> Solution:
-        """For the k-th saddle point at a node ``at``, to a share of the error aimed at.
+        """For the k-th saddle point at a node ``at``, to squared residuals of ``allowed``.
 
         The ``columns`` are those of B among all inputs. It begins with what solutions at other
         nodes make a polynomial of, or with that for the saddle point before.
@@ -227,7 +229,6 @@ class Solver:
                 start += np.float32(weight) * kept[k][:, columns]
         elif earlier is not None:
             start = earlier.refined(B, self.saddles[k - 1].equation, equation)
-        allowed = share * equation.temperature * self._allowed(saddle)
         found = solve(equation, B, np.sqrt(allowed), start=start)
         if at in self._keeping:
             self._keeping[at][k][:, columns] = found.X
@@ -251,7 +252,9 @@ class Solver:
         for part in chunks(P_t, 1, columns):
             earlier = None
             for k in range(len(self.saddles)):
-                earlier = self._solve(B[:, part], earlier, k, FOR_M, share, part)
+                saddle = self.saddles[k]
+                allowed = FOR_M * saddle.equation.temperature * self._allowed(saddle)
+                earlier = self._solve(B[:, part], earlier, k, allowed, share, part)
                 if part.start == 0:
                     target.append(earlier)
                 else:
@@ -264,23 +267,30 @@ class Solver:
             each.norms().max() ** 2 / saddle.equation.temperature
             for each, saddle in zip(target, self.saddles, strict=True)
         ]
+        lacking: list[Remainder] = []
         for part in chunks(n, 1, columns):
             B0, earlier = self._kernel(self.X_test[part], share), None
             among = slice(P_t + part.start, P_t + part.stop)
             for k, saddle in enumerate(self.saddles):
-                earlier, T = (
-                    self._solve(B0, earlier, k, FOR_KK, share, among),
-                    saddle.equation.temperature,
-                )
+                equation, T = saddle.equation, saddle.equation.temperature
+                aim = FOR_KK * self._allowed(saddle)
+                allowed = aim * (T if n <= MEASURED else equation.preconditioner.base)
+                earlier = self._solve(B0, earlier, k, allowed, share, among)
+                if part.start == 0 and n <= MEASURED:
+                    lacking.append(Remainder(0.0, (earlier.norms() ** 2).mean() / T))
+                elif part.start == 0:
+                    measured = Remainder.measured(equation, B0, earlier, np.sqrt(0.2 * aim * T))
+                    lacking.append(measured)
                 X, of_target = earlier.X, target[k]
                 known = X.T @ B + earlier.residual.T @ of_target.X
                 kk, ku = earlier.diagonal(B0), _with_labels(earlier, B0, saddle)
+                kk += lacking[k].of(equation, earlier)
                 for into, values in zip(tests[k], (known, kk, ku), strict=True):
                     into[part] = values
                 twice = X.T @ of_target.X, np.einsum("ij,ij->j", X, X), X.T @ saddle.alpha
                 for into, value, square in zip(slopes[k], (known, kk, ku), twice, strict=True):
                     into[part] = T * square - value
-                bounds[k, 1] += (earlier.norms() ** 2).sum() / (T * n)
+        bounds[:, 1] = [each.error for each in lacking] if n else 0.0
         result = []
         for k, (saddle, of_target) in enumerate(zip(self.saddles, target, strict=True)):
             T, X = saddle.equation.temperature, of_target.X

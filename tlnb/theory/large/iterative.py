@@ -6,7 +6,9 @@ asked of a solution are quadratic forms, and they are better than it: with R = B
 
     Bᵀ G⁻¹ C = XᵀC + BᵀY - XᵀGY + Rᵀ G⁻¹ R_Y,     |last term| ≤ |R| |R_Y| / T,
 
-for solutions X of B and Y of C: the error is of second order in the residuals.
+for solutions X of B and Y of C: the error is of second order in the residuals. That bound is safe
+and far too large where G is much larger than T: what the diagonal lacks, RᵀG⁻¹R, is better measured
+on a few columns, as a multiple of what it would be for G = M outside the low rank (`Remainder`).
 """
 
 from __future__ import annotations
@@ -82,6 +84,37 @@ class Solution(NamedTuple):
         T, share = new.temperature, new.Q / old.Q
         missing = B - T * self.X - share * (B - self.residual - old.temperature * self.X)
         return self.X + new.preconditioner.precondition(missing)
+
+
+class Remainder(NamedTuple):
+    """What a diagonal bᵀG⁻¹b lacks where solutions are not finished.
+
+    ``share``: of |R|²/base, with base = T + Q tail of the preconditioner; ``error``: of the mean
+    over many columns, once that is added.
+    """
+
+    share: float
+    error: float
+
+    @classmethod
+    def measured(
+        cls, equation: Equation, B: Array, found: Solution, allowed: float, n: int = 16
+    ) -> Remainder:
+        """From ``n`` of the columns of ``B`` (P, m), solved on until residuals are ``allowed``."""
+        few = np.unique(np.linspace(0, B.shape[1] - 1, n).astype(int))
+        start = found.X[:, few]
+        finished = solve(equation, B[:, few], allowed, start=start)
+        unfinished = Solution(start, found.residual[:, few], 0)
+        lacking = finished.diagonal(B[:, few]) - unfinished.diagonal(B[:, few])
+        expected = cls(1.0, 0.0).of(equation, unfinished)
+        share = max(0.0, float(lacking.sum() / max(expected.sum(), 1e-300)))
+        away = float(np.sqrt(np.mean((lacking - share * expected) ** 2) / len(few)))
+        bound = float((finished.norms() ** 2).mean()) / equation.temperature
+        return cls(share, 2 * away + bound)
+
+    def of(self, equation: Equation, found: Solution) -> Array:
+        """What each column (m,) lacks."""
+        return self.share * found.norms() ** 2 / equation.preconditioner.base
 
 
 def solve(
