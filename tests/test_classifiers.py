@@ -132,6 +132,23 @@ def test_several_outputs_have_the_scalar_theory_alone() -> None:
         )
 
 
+def test_several_outputs_have_no_iterative_solver(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target, _ = deterministic()
+    two = MultiOutputTask(source.X, source.X[:, :2])
+    says = "solver must be 'dense' with several outputs"
+    for solver in ("iterative", "auto"):
+        with pytest.raises(ValueError, match=says):
+            RenormalizedGPRegressor(solver=solver, **GIVEN).fit(two.X, two.y)
+        for given in (two, source):
+            with pytest.raises(ValueError, match=says):
+                TransferGPRegressor(solver=solver, **GIVEN).fit(
+                    target.X, target.X[:, :2], source=given
+                )
+        monkeypatch.setattr("tlnb.theory.large.problem.DENSE_UP_TO", source.n_examples - 1)
+    dense = TransferGPRegressor(solver="dense", **GIVEN)
+    assert dense.fit(target.X, target.X[:, :2], source=two).predict(target.X).shape == (8, 2)
+
+
 def test_grid_search_and_pickle() -> None:
     source, X, classes, X_0 = three_classes()
     search = GridSearchCV(TransferGPClassifier(**GIVEN), {"coupling": [0.0, 2.0, np.inf]}, cv=2)

@@ -115,7 +115,7 @@ def _alone(
     check_choice("theory", theory, transfer.THEORIES)
     iterative = is_iterative(solver, task.n_examples)
     if isinstance(task, MultiOutputTask):
-        _check_several(theory)
+        _check_several(theory, iterative, task.n_examples)
         return outputs.solve(task, **parameters)
     if theory == "unit-law":
         return unit_law.solve(task, rng=rng, **parameters)
@@ -124,9 +124,15 @@ def _alone(
     return one_task.solve(task, **parameters)
 
 
-def _check_several(theory: str) -> None:
+def _check_several(theory: str, iterative: bool, n_examples: int) -> None:
     if theory != "scalar":
         raise ValueError(f"theory must be 'scalar' with several outputs, got {theory!r}")
+    if iterative:
+        raise ValueError(
+            "solver must be 'dense' with several outputs, whose order parameters are matrices: fit "
+            f"one output at a time, or decompose the kernel of {n_examples} examples (8 bytes for "
+            "each pair of them, and time with their cube)"
+        )
 
 
 class RenormalizedGPRegressor(_NetworkRegressor):
@@ -321,7 +327,8 @@ class TransferGPRegressor(_NetworkRegressor):
         else:
             check_choice("theory", theory, transfer.THEORIES)
             if isinstance(target, MultiOutputTask) or isinstance(source, MultiOutputTask):
-                _check_several(theory)
+                n_examples = source.n_examples
+                _check_several(theory, is_iterative(solver, n_examples), n_examples)
                 problem = outputs.OutputsTransferProblem(source, target, **parameters)
             elif theory == "unit-law":
                 problem = TransferLawProblem(source, target, rng=rng, **parameters)

@@ -164,3 +164,8 @@ def test_bad_options(options: dict[str, Any] | int, error: type[Exception], says
     for bad in ({"screen": 0}, {"finalists": 0}, {"finalists": 1.5}, {"screen": -3}):
         with pytest.raises((ValueError, TypeError), match=next(iter(bad))):
             LargeOptions(**bad)
+
+
+def test_the_law_of_a_unit_takes_no_large_source(never_dense):
+    with pytest.raises(ValueError, match="theory must be 'scalar' with 240 source examples"):
+        transfer_gain(*tasks(), **GIVEN, theory="unit-law")

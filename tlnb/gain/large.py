@@ -18,12 +18,23 @@ from tlnb.errors import ConvergenceError
 from tlnb.gain.candidates import Candidates, Grid, Tally, coupled, under
 from tlnb.theory.large.candidates import Judged, judged
 from tlnb.theory.large.known import OwnKernels
-from tlnb.theory.large.problem import LargeTransferProblem
+from tlnb.theory.large.problem import LargeTransferProblem, is_iterative
 from tlnb.theory.large.screening import Finalists, Group, Screening
-from tlnb.theory.transfer import TransferProblem
+from tlnb.theory.transfer import THEORIES, TransferProblem
 from tlnb.theory.transfer.kernels import TestKernels
+from tlnb.validation import check_choice
 
 Array = NDArray[np.float64]
+
+
+def check_theory(theory: str, n_examples: int) -> None:
+    """Raise for a theory that is none, or that takes no source of so many examples."""
+    check_choice("theory", theory, THEORIES)
+    if theory != "scalar" and is_iterative("auto", n_examples):
+        raise ValueError(
+            f"theory must be 'scalar' with {n_examples} source examples, got {theory!r}: the law "
+            "of a hidden unit solves with matrices of that size; give it fewer of them"
+        )
 
 
 class Coupled(NamedTuple):

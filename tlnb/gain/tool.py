@@ -17,14 +17,14 @@ from tqdm import tqdm
 from tlnb._renamed import gone_attributes, renamed_arguments
 from tlnb.data.task import Task, check_task
 from tlnb.gain.candidates import MEASURES, Candidates, Grid, alone, together
-from tlnb.gain.large import Coupled, coupled_to
+from tlnb.gain.large import Coupled, check_theory, coupled_to
 from tlnb.gain.training import DECAYS, train_beside
 from tlnb.gain.unit_law import UnitLaw
 from tlnb.gain.verdict import Comparison, Decision, Judged, decide, expected_gain, judge
 from tlnb.theory.large.kernel import LargeOptions
 from tlnb.theory.large.problem import DENSE_UP_TO, transfer_problem
 from tlnb.theory.large.screening import Screening
-from tlnb.theory.transfer import THEORIES, Priors
+from tlnb.theory.transfer import Priors
 from tlnb.validation import (
     check_choice,
     check_count,
@@ -185,8 +185,8 @@ def transfer_gain(
     widths = np.unique([width, *(check_width(w, "widths") for w in widths)]).tolist()
     train, seed = check_count("train", train, least=0), check_seed("rng", rng)
     check_choice("decay_to", decay_to, DECAYS)
-    check_choice("theory", theory, THEORIES)
     sources, targets, tests = _tasks(source, target, test)
+    check_theory(theory, sources[0].n_examples)
     if train and (tests is None or not np.isfinite(width)):
         got = "no test set" if tests is None else f"width {width:g}"
         raise ValueError(f"train needs a test set and a finite width, got {got}")
