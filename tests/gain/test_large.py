@@ -166,6 +166,6 @@ def test_bad_options(options: dict[str, Any] | int, error: type[Exception], says
             LargeOptions(**bad)
 
 
-def test_the_law_of_a_unit_takes_no_large_source(never_dense):
+def test_the_law_of_a_unit_takes_no_large_source(never_dense: None) -> None:
     with pytest.raises(ValueError, match="theory must be 'scalar' with 240 source examples"):
         transfer_gain(*tasks(), **GIVEN, theory="unit-law")

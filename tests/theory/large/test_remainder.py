@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tlnb.kernels import InnerProducts, get_activation
 from tlnb.theory.large.iterative import Equation, Remainder, Solution, solve
 from tlnb.theory.large.low_rank import LowRank
 from tlnb.theory.large.tiles import TiledKernel
 
+Array = NDArray[np.float64]
+Unfinished = tuple[Equation, Array, Solution, Array]
 P, N0, N, Q, T = 400, 20, 120, 3.0, 0.05
 ERF = get_activation("erf")
 
 
 @pytest.fixture(scope="module")
-def unfinished():
+def unfinished() -> Unfinished:
     """An equation, right-hand sides, solutions of few iterations, and the exact diagonal."""
     variances = np.arange(1, N0 + 1) ** -0.7
     X = np.random.default_rng(0).standard_normal((P + N, N0))
@@ -29,7 +32,7 @@ def unfinished():
     return equation, B, found, exact
 
 
-def test_what_is_lacking_is_measured_within_its_error(unfinished):
+def test_what_is_lacking_is_measured_within_its_error(unfinished: Unfinished) -> None:
     equation, B, found, exact = unfinished
     lacking = exact - found.diagonal(B)
     assert (lacking > 0).all()
@@ -40,14 +43,14 @@ def test_what_is_lacking_is_measured_within_its_error(unfinished):
     assert np.abs(left).mean() < 0.4 * lacking.mean()
 
 
-def test_the_safe_bound_is_far_too_large(unfinished):
+def test_the_safe_bound_is_far_too_large(unfinished: Unfinished) -> None:
     _, B, found, exact = unfinished
     bound = found.norms() ** 2 / T
     lacking = exact - found.diagonal(B)
     assert (lacking < bound).all() and lacking.mean() < 0.2 * bound.mean()
 
 
-def test_finished_solutions_lack_nothing(unfinished):
+def test_finished_solutions_lack_nothing(unfinished: Unfinished) -> None:
     equation, B, _, _ = unfinished
     finished = solve(equation, B, 1e-5)
     measured = Remainder.measured(equation, B, finished, 1e-5)
