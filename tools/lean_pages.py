@@ -1,8 +1,9 @@
 """Sphinx extension: pages that load little: icons from their font alone, figures in time.
 
 The theme brings every icon twice, as fonts and as a script of half a megabyte; the fonts do. It
-also asks for fonts that no page of the book uses before any text is laid out. The status page is
-told how large the site came out.
+also asks for fonts that no page of the book uses before any text is laid out. MathJax comes in ten
+bundles and speaks twelve languages; the pages load one bundle and speak English. The status page
+is told how large the site came out.
 """
 
 from __future__ import annotations
@@ -19,12 +20,22 @@ _ICON_SCRIPT = re.compile(
 )
 _UNUSED_FONTS = re.compile(r'\s*<link rel="preload"[^>]*fa-(?:brands|regular)-400[^>]*>')
 _IMAGE = re.compile(r"<img (?![^>]*\bloading=)")
+_LANGUAGES = ("base.json", "en.json", "nemeth.json")
 
 
 def lean(page: str) -> str:
     """The page without what it does not need, its images loaded when they come near."""
     page = _UNUSED_FONTS.sub("", _ICON_SCRIPT.sub("", page))
     return _IMAGE.sub('<img loading="lazy" decoding="async" ', page)
+
+
+def idle_mathjax(site: Path) -> list[Path]:
+    """Files of MathJax that no page asks for: other bundles, other languages."""
+    mathjax = site / "_static" / "mathjax"
+    pages = "".join(path.read_text(encoding="utf8") for path in site.rglob("*.html"))
+    bundles = [path for path in mathjax.glob("*-*.js") if f"mathjax/{path.name}" not in pages]
+    speech = [path for path in mathjax.glob("sre/mathmaps/*") if path.name not in _LANGUAGES]
+    return bundles + speech
 
 
 def measured(site: Path) -> dict[str, str]:
@@ -52,6 +63,8 @@ def _rewrite(app: Sphinx, error: Exception | None) -> None:
         text = path.read_text(encoding="utf8")
         if (leaner := lean(text)) != text:
             path.write_text(leaner, encoding="utf8")
+    for path in idle_mathjax(site):
+        path.unlink()
     status = site / "book" / "status.html"
     if status.exists():
         text = status.read_text(encoding="utf8")

@@ -40,6 +40,17 @@ def test_size_of_a_site_and_its_heaviest_page(tmp_path: Path) -> None:
     assert found["heaviest-page"].startswith("b, 2.0")
 
 
+def test_mathjax_keeps_what_pages_load(tmp_path: Path) -> None:
+    mathjax = tmp_path / "_static" / "mathjax"
+    kept = ["tex-chtml.js", "core.js", "output/svg.js", "sre/mathmaps/en.json"]
+    idle = ["tex-svg-full.js", "node-main.js", "sre/mathmaps/fr.json"]
+    for name in kept + idle:
+        (mathjax / name).parent.mkdir(parents=True, exist_ok=True)
+        (mathjax / name).touch()
+    (tmp_path / "a.html").write_text('<script src="_static/mathjax/tex-chtml.js"></script>')
+    assert set(lean_pages.idle_mathjax(tmp_path)) == {mathjax / name for name in idle}
+
+
 def test_every_chapter_has_a_card_and_a_place_on_the_map() -> None:
     intro = (ROOT / "book" / "intro.md").read_text(encoding="utf8")
     cards = re.findall(r"^(\d\d) \| \S+ \| (.+\?)$", intro, re.MULTILINE)
