@@ -494,3 +494,22 @@ def test_interrupted_in_the_middle(files: list[str], tmp_path: Path, name: str, 
     assert (process.returncode, out) == (code, b"")
     assert err == (b"tlnb gain: error: interrupted\n" if code == 130 else b"")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s.npz", "t.npz"]
+
+
+def test_a_large_source_is_kept_in_a_folder(
+    files: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tlnb.theory.large.problem.DENSE_UP_TO", 29)
+    given = [*files, *FAST, "--temperature", "0.1", "--richness", "1", "--folder"]
+    code, out, err = run(capsys, *given, tmp_path / "kept")
+    assert (code, err) == (0, "") and "solved for with the whole source" in out
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()}
+    assert "tile_000_000.npy" in kept and any(name.startswith("coupling_") for name in kept)
+    assert run(capsys, *given, tmp_path / "kept") == (0, out, "")
+    assert kept == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()}
+    refused(capsys, *given, tmp_path / "s.npz")
+    says = refused(capsys, *given, tmp_path / "kept", "--activation", "relu")
+    assert "tiles of another kernel" in says

@@ -28,6 +28,7 @@ from tlnb.gain import COUPLINGS, RICHNESS, TEMPERATURES, TransferGain, transfer_
 from tlnb.gain.data import GainData, from_files, from_images
 from tlnb.gain.report import WRITERS, text
 from tlnb.gain.training import DECAYS
+from tlnb.theory.large.kernel import LargeOptions
 from tlnb.theory.transfer import THEORIES
 
 EPILOG = f"""\
@@ -86,6 +87,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], Any, str]] = {
     "--readout-precision": (_numbers, None, "λ1, candidates, instead of the richness"),
     "--couplings": (_numbers, _listed(COUPLINGS), "γ, candidates from 0 to inf"),
     "--seed": (int, 0, "of images, resamples and starts"),
+    "--folder": (Path, None, "of sources above 12,000 examples: keep what is solved, to continue"),
     "--figure": (Path, None, "write the curve as .png, .svg or .pdf"),
     "--csv": (Path, None, "write the curve as a table"),
     "--json": (Path, None, "write all results"),
@@ -183,6 +185,7 @@ def _gain(arguments: argparse.Namespace) -> None:
             train=arguments.train,
             decay_to=arguments.decay_to,
             theory=arguments.theory,
+            options=LargeOptions(folder=arguments.folder, progress=sys.stderr.isatty()),
             rng=arguments.seed,
             progress=sys.stderr.isatty(),
         )

@@ -11,6 +11,10 @@ opponents trained on the same target examples alone make the same choice over th
 
 What is compared, and when a difference counts, stands in `tlnb.gain.verdict`. Why leave-one-out and
 not the evidence: chapter 08. How often the verdict is that of trained networks: chapter 09.
+
+Of a source above 12,000 examples temperatures and richness are screened on 3,000 of them, and the
+best three points solved for with all; what is said of the screening is how far that can be trusted
+(`tlnb.theory.large.screening`), and the solver's errors are part of the gains' standard errors.
 """
 
 from __future__ import annotations
