@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tlnb import Task
 
 # Priors of which no two are alike.
-UNEQUAL = {
+UNEQUAL: dict[str, Any] = {
     "temperature": 0.2,
     "weight_precision": 1.5,
     "readout_precision": 0.7,

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import matplotlib
+from numpy.typing import ArrayLike
 from xarray import Dataset
 
 matplotlib.use("Agg")
@@ -33,7 +34,7 @@ def sweep() -> Dataset:
     )
 
 
-def positions(couplings: Sequence[float]) -> np.ndarray:
+def positions(couplings: ArrayLike) -> np.ndarray:
     at = plotting.coupling_axis(plt.subplots()[1], couplings)
     np.testing.assert_array_equal(plotting.coupling_positions(couplings), at)
     return at
@@ -101,7 +102,7 @@ def test_style_is_opaque_white_and_nowhere_below_ten_points() -> None:
     legend = ax.legend()
     assert figure.get_facecolor() == ax.get_facecolor() == (1, 1, 1, 1)
     texts = [ax.xaxis.label, ax.title, *ax.get_xticklabels(), *legend.get_texts()]
-    assert min(text.get_size() for text in texts) >= 10
+    assert min(text.get_fontsize() for text in texts) >= 10
 
 
 def test_named_colours_are_valid_and_distinct() -> None:

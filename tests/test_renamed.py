@@ -68,7 +68,7 @@ def test_every_old_name_leads_somewhere() -> None:
 
 def test_an_argument_that_was_renamed_is_taken_and_said() -> None:
     @_renamed.renamed_arguments(seed="rng")
-    def f(x: np.ndarray, *, rng: np.random.Generator = 0) -> Any:
+    def f(x: int, *, rng: int = 0, **_: int) -> int:
         """Add."""
         return x + rng
 

@@ -77,7 +77,7 @@ def test_layers_action_is_the_slope_of_the_replicated_chain(depth: int) -> None:
     assert layers_action(*numeric(depth)) == pytest.approx(float(slope), rel=1e-12)
 
 
-def numeric(depth: int) -> Chain:
+def numeric(depth: int) -> tuple[Chain, np.ndarray]:
     """The package's chain and (D, x, o) of the same matrices."""
     s, x, d, o = np.array(POINTS[:depth]).T
     c = np.array([*covariances_of(depth), np.ones(4)])  # the identity is above the last layer
@@ -120,8 +120,8 @@ def test_action_of_the_package_is_the_slope_of_the_replicated_action(depth: int)
         brute = slogdet(M) + Y @ np.linalg.solve(M, Y)
         sigmas = deep.chain_of_sigmas(overlaps, c)
         for N, A, sigma in zip(WIDTHS, overlaps, sigmas, strict=False):
-            A, sigma = (np.array(m.explicit(replicas), dtype=float) for m in (A, sigma))
-            ratio = np.linalg.solve(sigma, A)
+            of, on = (np.array(m.explicit(replicas), dtype=float) for m in (A, sigma))
+            ratio = np.linalg.solve(on, of)
             brute += N * (np.trace(ratio) - slogdet(ratio))
         found = deep.deep_replicated_action(
             sp.Integer(replicas), overlaps, c, G, *labels, widths=WIDTHS[:depth]

@@ -30,14 +30,14 @@ def test_numbers(check: Any, good: Any, bad: Any) -> None:
             check(value)
         assert repr(value) in str(error.value)
     for value in ["1", None, True, np.True_, 1j, [1.0]]:
-        with pytest.raises(TypeError, match="T must be a number") as error:
+        with pytest.raises(TypeError, match="T must be a number") as wrong:
             check(value)
-        assert repr(value) in str(error.value)
+        assert repr(value) in str(wrong.value)
 
 
 def test_numbers_between_bounds() -> None:
-    for value in (-1, 0, np.float32(0.5), 1):
-        assert type(v.check_between("q", value, -1, 1)) is float
+    for inside in (-1, 0, np.float32(0.5), 1):
+        assert type(v.check_between("q", inside, -1, 1)) is float
     for value in (-1.001, 2, np.nan, np.inf):
         with pytest.raises(ValueError, match="q must be a number from -1 to 1, got"):
             v.check_between("q", value, -1, 1)

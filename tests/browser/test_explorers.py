@@ -186,10 +186,12 @@ def test_samplers_move_as_the_package_does(page: Any, rng: np.random.Generator) 
     for _ in range(POSITIONS):
         position, velocity = rng.standard_normal((2, 2))
         step, steps = float(rng.uniform(0.02, 0.3)), int(rng.integers(1, 20))
-        began, options = init(position[None], likelihood), dict(step=step, steps=steps)
-        end, arrived = leapfrog(began, velocity[None], likelihood, rotate=False, **options)
-        given = [position.tolist(), velocity.tolist(), step, steps]
-        shown = explorer.evaluate("(e, given) => e.sampler.posterior.leapfrog(...given)", given)
+        began = init(position[None], likelihood)
+        end, arrived = leapfrog(
+            began, velocity[None], likelihood, step=step, steps=steps, rotate=False
+        )
+        sent = [position.tolist(), velocity.tolist(), step, steps]
+        shown = explorer.evaluate("(e, given) => e.sampler.posterior.leapfrog(...given)", sent)
         expected = [end.position[0], arrived[0]]
         np.testing.assert_allclose(shown, expected, rtol=1e-9, atol=1e-9)
 

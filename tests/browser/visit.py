@@ -60,7 +60,7 @@ def opened(
         held: list = []
         holding = [True]
 
-        def figure(route: str) -> None:  # keeps figures back until something is painted
+        def figure(route: Any) -> None:  # keeps figures back until something is painted
             held.append(route) if holding[0] else route.continue_()
 
         page.route("**/*.{png,jpg,jpeg,gif,webp}", figure)

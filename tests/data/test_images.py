@@ -18,7 +18,7 @@ from tlnb.data.images import Images, TransferTasks
 from tlnb.data.task import Task
 
 
-def idx_bytes(array: Any, code: str) -> bytes:
+def idx_bytes(array: np.ndarray, code: int) -> bytes:
     header = struct.pack(">HBB", 0, code, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + array.astype(np.dtype(im.IDX_TYPES[code]).newbyteorder(">")).tobytes()
 
@@ -140,7 +140,7 @@ def test_mnist_files_must_fit_each_other(
         im.read_mnist(short, labels_path)
 
 
-def cifar_bytes(labels: str, pixels: np.ndarray) -> bytes:
+def cifar_bytes(labels: list[int], pixels: np.ndarray) -> bytes:
     return b"".join(bytes([label]) + p.tobytes() for label, p in zip(labels, pixels, strict=True))
 
 

@@ -21,7 +21,7 @@ def test_a_task_keeps_copies_that_cannot_change() -> None:
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 0
     with pytest.raises(AttributeError):
-        task.name = "other"
+        task.name = "other"  # type: ignore[misc]
 
 
 def test_a_task_is_not_an_array() -> None:

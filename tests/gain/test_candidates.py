@@ -125,10 +125,13 @@ def test_one_that_does_not_converge_is_left_out(monkeypatch: pytest.MonkeyPatch)
 def test_the_source_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from tlnb.theory.factors import Eigenbasis
 
-    sizes, inner = [], Eigenbasis.of.__func__
-    monkeypatch.setattr(
-        Eigenbasis, "of", classmethod(lambda cls, K: sizes.append(len(K)) or inner(cls, K))
-    )
+    sizes, inner = [], vars(Eigenbasis)["of"].__func__
+
+    def counted(cls: type[Eigenbasis], K: np.ndarray) -> Eigenbasis:
+        sizes.append(len(K))
+        return inner(cls, K)
+
+    monkeypatch.setattr(Eigenbasis, "of", classmethod(counted))
     coupled(problems(), TESTS, GRID)
     assert sizes.count(40) == 1
 

@@ -98,7 +98,7 @@ def test_what_is_said_of_the_screening(never_dense: None, tmp_path: Path) -> Non
 
 
 def test_every_candidate_of_the_screening_is_counted(never_dense: None) -> None:
-    ticks = []
+    ticks: list[int] = []
     source, target, test = tasks()
     from tlnb.theory.large.problem import LargeTransferProblem
 

@@ -236,10 +236,10 @@ def test_bad_arguments() -> None:
     for tasks, name in [((TEST.X, TARGET), "source"), ((SOURCE, TEST.X), "target")]:
         with pytest.raises(TypeError, match=f"{name} must be a tlnb.Task, got ndarray"):
             transfer_gain(*tasks, **FEW)
-    for name, tasks in {
+    for name, each in {
         "source": (Task(SOURCE.X, 1e200 * SOURCE.y), TARGET),
         "target": (SOURCE, Task(TARGET.X, 1e200 * TARGET.y)),
         "test": (SOURCE, TARGET, Task(TEST.X, 1e200 * TEST.y)),
     }.items():
         with pytest.raises(ValueError, match=rf"{name}\.y must be at most 1e\+100 in size, got \d"):
-            transfer_gain(*tasks, **FEW)
+            transfer_gain(*each, **FEW)

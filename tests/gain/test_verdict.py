@@ -72,7 +72,8 @@ def test_gains_are_paired_and_their_error_is_that_of_a_mean() -> None:
     found = []
     for _ in range(2000):
         better, worse = shared + rng.standard_normal(50), shared + 1 + rng.standard_normal(50)
-        found.append(gain(*(Judged(np.array(3 * [e]), True) for e in (worse, better))))
+        against, network = (Judged(np.array(3 * [e]), True) for e in (worse, better))
+        found.append(gain(against, network))
     gains, errors = np.array(found).T
     np.testing.assert_allclose(gains.mean(), 1, atol=0.02)
     np.testing.assert_allclose(errors.mean(), gains.std(), rtol=0.05)

@@ -151,7 +151,7 @@ def test_symmetry_and_cauchy_schwarz(name: str, variances: np.ndarray, u: float)
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0.01, 10), st.floats(0.01, 10), st.floats(-1, 1), st.floats(1e-3, 1e3))
 def test_relu_is_homogeneous_and_odd_activations_have_odd_kernels(
-    s: float, t: float, u: float, a: float
+    s: Any, t: Any, u: float, a: float
 ) -> None:
     s, t, c = np.array([s]), np.array([t]), np.array([u * np.sqrt(s * t)])
     relu = get_activation("relu").dual_diagonal

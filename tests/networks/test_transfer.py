@@ -35,9 +35,9 @@ def flat(network: TwoLayerNetwork) -> np.ndarray:
 def energy(
     task: Task,
     x: np.ndarray,
-    width: float,
+    width: int,
     sigma: Activation,
-    source: Task = 0.0,
+    source: np.ndarray | float = 0.0,
     coupling: float = 0.0,
 ) -> float:
     """The first formula of the module, sum by sum, over all weights."""

@@ -34,7 +34,7 @@ def teacher_task(n: int, n_features: int = 6, seed: int = 0, teacher_seed: int =
 
 
 def small(
-    activation: str = "erf", seed: int = 1, width: float = 4, n: int = 9
+    activation: str = "erf", seed: int = 1, width: int = 4, n: int = 9
 ) -> tuple[Task, TwoLayerNetwork]:
     task = teacher_task(n, 3, seed)
     network = TwoLayerNetwork.random(width, 3, activation=activation, rng=seed)

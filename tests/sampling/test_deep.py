@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ QUIET: dict[str, Any] = {"progress": False, "rng": 1}
 
 
 def network(
-    widths: Sequence[float], activation: str = "erf", P: int = 6
+    widths: tuple[int, ...], activation: str = "erf", P: int = 6
 ) -> tuple[DeepLikelihood, np.ndarray]:
     task = Task(TASK.X[:P], TASK.y[:P])
     net = DeepLikelihood(task, get_activation(activation), widths, 0.3, 1.7)

@@ -52,12 +52,12 @@ def test_chains_too_short_have_no_numbers(draws: int, rho: float) -> None:
 
 def synthetic(
     rng: np.random.Generator,
-    S: Any,
+    S: int,
     *,
     chains: int = 2,
     draws: int = 10,
-    a: np.ndarray = 0.7,
-    b: np.ndarray = 1.1,
+    a: float = 0.7,
+    b: float = 1.1,
     c: float = 0.4,
 ) -> tuple[Dataset, dict[str, Any]]:
     """Sources of spread a, draws around them of spread b, readouts of variance c."""
@@ -91,8 +91,8 @@ def test_decomposition_is_unbiased_and_its_errors_are_calibrated(sources: int, c
         parts = _decomposition(data)
         away.append([parts[name][0] - truth[name] for name in PARTS])
         errors.append([parts[name][1] for name in PARTS])
-    away, z = np.array(away), np.divide(away, errors)
-    assert (abs(away.mean(0)) < 4 * away.std(0) / np.sqrt(300)).all()
+    off, z = np.array(away), np.divide(away, errors)
+    assert (abs(off.mean(0)) < 4 * off.std(0) / np.sqrt(300)).all()
     assert ((0.85 < z.std(0)) & (z.std(0) < 1.4)).all(), z.std(0)
 
 

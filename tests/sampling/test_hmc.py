@@ -174,7 +174,7 @@ def test_any_force_between_the_ends_leaves_the_law_as_it_is(rotate: bool) -> Non
 
 def test_rotation_lets_the_step_be_independent_of_the_dimension() -> None:
     """The prior's share of the energy is kept exactly; the straight leapfrog loses it."""
-    loss = {True: [], False: []}
+    loss: dict[bool, list[float]] = {True: [], False: []}
     for d in (10, 10_000):
 
         def first_only(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ QUIET: dict[str, Any] = {"progress": False}
 
 
 def law(
-    task: Task, width: float, activation: str = "erf", *, collapsed: bool = True
+    task: Task, width: int, activation: str = "erf", *, collapsed: bool = True
 ) -> WhitenedPosterior:
     """The whitened density that `sample_posterior` moves in."""
     net = NetworkLikelihood(
@@ -411,7 +411,7 @@ def test_a_posterior_that_is_not_finite_stops_with_the_state(sampler: str, activ
         sample_posterior(
             task, width=6, activation=activation, sampler=sampler, draws=5000, rng=0, **QUIET
         )
-    state = caught.value.state
+    state: Any = caught.value.state
     assert state.shape[:2] == (4, 6) and np.isfinite(state).all()
     when = "at the start" if activation is HOLE else "in step"
     assert when in str(caught.value)

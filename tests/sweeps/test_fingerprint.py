@@ -7,7 +7,7 @@ import linecache
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def double(x):
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A folder of modules on the path; call it to get the point function as of now."""
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -59,7 +59,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]
         forget()
         return importlib.import_module("study.point").point
 
-    point.folder = tmp_path
+    point.folder = tmp_path  # type: ignore[attr-defined]
     yield point
     forget()
 
@@ -82,9 +82,7 @@ def change(study: Any, name: str, old: str, new: str) -> None:
     ],
     ids=["function", "helper", "constant", "imported when called", "module of another folder"],
 )
-def test_code_that_the_function_reaches_counts(
-    study: Callable, name: str, old: str, new: str
-) -> None:
+def test_code_that_the_function_reaches_counts(study: Any, name: str, old: str, new: str) -> None:
     before = code_fingerprint(study())
     assert code_fingerprint(study()) == before
     change(study, name, old, new)
@@ -93,7 +91,7 @@ def test_code_that_the_function_reaches_counts(
     assert code_fingerprint(study()) == before
 
 
-def test_comments_docstrings_layout_and_other_modules_do_not_count(study: Callable) -> None:
+def test_comments_docstrings_layout_and_other_modules_do_not_count(study: Any) -> None:
     before = code_fingerprint(study())
     change(study, "study/unrelated.py", "1", "2")
     change(study, "study/helpers.py", "return 2 * x", "return (2\n        * x)  # twice")
@@ -102,9 +100,7 @@ def test_comments_docstrings_layout_and_other_modules_do_not_count(study: Callab
     assert code_fingerprint(study()) == before
 
 
-def test_the_package_counts(
-    study: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_package_counts(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = code_fingerprint(study())
     other = tmp_path / "other.py"
     other.write_text("X = 1\n", encoding="utf8")
@@ -113,14 +109,14 @@ def test_the_package_counts(
     assert code_fingerprint(study()) != before
 
 
-def test_installed_and_standard_modules_are_not_followed(study: Callable) -> None:
+def test_installed_and_standard_modules_are_not_followed(study: Any) -> None:
     module = sys.modules[study().__module__]
     assert sorted(fingerprint._local_modules(module)) == [
         "beside", "study", "study.helpers", "study.late", "study.point", "study.settings"
     ]  # fmt: skip
 
 
-def test_resumed_sweep_computes_points_of_other_code_again(study: Callable) -> None:
+def test_resumed_sweep_computes_points_of_other_code_again(study: Any) -> None:
     """The defect: a helper is changed between a kill and the next start."""
     path = study.folder / "a.nc"
     settings: dict[str, Any] = {"path": path, "seed": 0, "workers": 1, "progress": False}
@@ -175,7 +171,7 @@ def test_parameters_of_equal_value_are_one_text() -> None:
         as_json(object())
 
 
-def test_two_processes_find_the_same(study: Callable) -> None:
+def test_two_processes_find_the_same(study: Any) -> None:
     code = "import sys; sys.path[:0] = sys.argv[1:]\n"
     code += "from study.point import point; from tlnb.sweeps.fingerprint import code_fingerprint\n"
     code += "print(code_fingerprint(point))"

@@ -49,12 +49,11 @@ def draws(
 
 def labelled(width: float, *, seed: int) -> Dataset:
     x = np.linspace(0.0, 1.0, 3)
-    data = {"curve": ("x", width * x), "seed": (), "count": ("x", np.arange(3))}
-    data["seed"] = ((), float(seed))
+    data = {"curve": ("x", width * x), "seed": ((), float(seed)), "count": ("x", np.arange(3))}
     return xr.Dataset(data, coords={"x": x, "kind": ("x", ["p", "q", "r"])}, attrs={"lost": 1})
 
 
-def fragile(width: float, *, broken: Any, level: int = 0.0) -> dict[str, Any]:
+def fragile(width: float, *, broken: Any, level: float = 0.0) -> dict[str, Any]:
     """Fail at width 2 while the file ``broken`` exists; note each call in a file beside."""
     with open(f"{broken}.calls", "a", encoding="utf8") as calls:
         calls.write(f"{width} ")
@@ -101,7 +100,7 @@ def sweep(path: Path, function: Callable = draws, grid: Any = GRID, **options: A
     return sweeps.run_grid(function, grid, path=path, **{"seed": 7, "progress": False, **options})
 
 
-def bits(dataset: xr.Dataset) -> dict[str, bytes | list]:
+def bits(dataset: xr.Dataset) -> dict[Any, bytes | list]:
     return {
         name: variable.values.tolist()
         if variable.dtype.kind in "OUT"
@@ -345,7 +344,7 @@ def _interrupt(path: Path, **options: Any) -> list[Any]:
     """Leave the points of a sweep as a kill before the last step does."""
     whole = run.merge
     try:
-        run.merge = None
+        run.merge = None  # type: ignore[assignment]
         with pytest.raises(TypeError):
             sweep(path, **options, workers=1)
     finally:

@@ -16,7 +16,9 @@ def matrices(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", [Cholesky, InverseCholesky])
-def test_a_factor_solves_whitens_and_knows_the_determinant(kind: str) -> None:
+def test_a_factor_solves_whitens_and_knows_the_determinant(
+    kind: type[Cholesky] | type[InverseCholesky],
+) -> None:
     G, A, B = matrices(7)
     lower = np.linalg.cholesky(G)
     factor = kind.of(G.copy())

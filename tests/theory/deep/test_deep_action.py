@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,12 @@ def problem(depth: int = 3, **priors: Any) -> DeepTransferProblem:
 
 
 def blocks_at(
-    coupling: float, depth: int = 3, widths: Sequence[float] = WIDTHS, **priors: Any
+    coupling: float, depth: int = 3, widths: tuple[float, ...] = WIDTHS, **priors: Any
 ) -> DeepBlocks:
     return problem(depth, **priors).blocks(widths[:depth], (coupling,) * depth)
 
 
-def some_point(blocks: Any, seed: int = 0) -> np.ndarray:
+def some_point(blocks: DeepBlocks, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     scale = blocks.chain.scale
     D, o = scale * rng.uniform(0.6, 1.3, len(scale)), scale * rng.uniform(0.1, 0.6, len(scale))
@@ -135,7 +135,9 @@ def test_two_ways_lead_to_the_same_point(activation: str, depth: int) -> None:
         couplings = (coupling,) * depth
         found = prepared.saddle(widths, couplings)
         other = follow_width(
-            lambda t, g=couplings: prepared.blocks(tuple(np.exp(-t) * np.array(widths)), g)
+            lambda t, g=couplings: prepared.blocks(  # type: ignore[misc]
+                tuple(np.exp(-t) * np.array(widths)), g
+            )
         )
         np.testing.assert_allclose(other.z, found.z, rtol=1e-8, atol=1e-10)
 

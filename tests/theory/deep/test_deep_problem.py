@@ -66,12 +66,12 @@ def test_leaving_one_out_is_leaving_one_out(couplings: float | tuple[float, floa
                 depth=2,
                 variances=problem.alone((0.0, 0.0)).process.variances,
             )
-            left = replace(one.solve(widths=(20, 15)), R=overlaps)
+            left: Any = replace(one.solve(widths=(20, 15)), R=overlaps)
         else:
             at = problem.capped(tuple(map(float, couplings)), np.inf)
             z, widths = found._predictor.z, (20.0, 15.0)
-            left = held.predictor(widths, at, z, held.blocks(widths, at))
-            left = replace(found, _predictor=left)
+            predictor = held.predictor(widths, at, z, held.blocks(widths, at))
+            left = replace(found, _predictor=predictor)
         outcome = left.predict(target.X[[mu]], target.y[[mu]])
         assert closed.residual[mu] == pytest.approx(target.y[mu] - outcome.mean[0], abs=1e-9)
         assert closed.total_variance[mu] == pytest.approx(outcome.total_variance[0], abs=1e-9)
@@ -85,7 +85,7 @@ def test_a_layer_of_infinite_width_only_maps_kernels(position: int) -> None:
     problem = deep.DeepTransferProblem(source, target, depth=3, activation="erf", temperature=0.1)
 
     def at(width: float) -> np.ndarray:
-        widths = [20, 20, 20]
+        widths = [20.0, 20.0, 20.0]
         widths[position] = width
         solved = problem.solve(widths=widths, couplings=(2.0, 5.0, 1.0))
         outcome = solved.predict(test.X, test.y)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -16,9 +14,11 @@ RNG = np.random.default_rng(0)
 X, Z = RNG.standard_normal((5, 7)), RNG.standard_normal((4, 7))
 
 
-def nested(activation: str, left: Any, cross: Any, right: Any) -> tuple[np.ndarray, np.ndarray]:
+def nested(
+    name: str, left: list[float], cross: list[float], right: list[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """K between X as system a and Z as system b."""
-    activation = get_activation(activation)
+    activation = get_activation(name)
     of_X = through_layers(activation, squared_norms(X), [(c, c) for c in left])
     of_Z = through_layers(activation, squared_norms(Z), [(c, c) for c in right])
     args = gram(X, Z), of_X.variances, of_Z.variances, cross

@@ -34,9 +34,9 @@ def test_one_hidden_layer_is_the_theory_of_chapter_02(activation: str) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-10)
 
 
-@pytest.mark.parametrize("widths", [(5.0,), (8.0, 3.0), (20.0, 4.0, 7.0, 50.0)])
-def test_every_factor_is_stationary(widths: tuple) -> None:
-    widths = np.array(widths)
+@pytest.mark.parametrize("layers", [(5.0,), (8.0, 3.0), (20.0, 4.0, 7.0, 50.0)])
+def test_every_factor_is_stationary(layers: tuple[float, ...]) -> None:
+    widths = np.array(layers)
     found = source_saddle(E, Y2, widths=widths, temperature=0.1)
 
     def action(log_Q: float) -> float:

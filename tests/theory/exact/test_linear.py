@@ -196,7 +196,10 @@ def test_at_fixed_ratios_the_relative_error_of_the_saddle_point_falls_as_one_ove
         exact = linear.solve(task, width=float(width), temperature=0.2)
         saddle = one_task.solve(task, width=width, temperature=0.2, activation="linear")
         p, s = exact.predict(x0), saddle.predict(x0)
-        pairs = [(exact.Q, saddle.Q), (exact.train_error, saddle.train_error)]
+        pairs: list[tuple[Any, Any]] = [
+            (exact.Q, saddle.Q),
+            (exact.train_error, saddle.train_error),
+        ]
         pairs += [(exact.log_evidence, saddle.log_evidence), (p.total_variance, s.total_variance)]
         errors.append([abs(float(np.squeeze(b / a)) - 1) for a, b in pairs])
     slopes = np.diff(np.log(errors), axis=0) / np.log(2)

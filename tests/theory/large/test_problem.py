@@ -14,7 +14,7 @@ from tlnb.kernels import get_activation, kernel
 from tlnb.priors import weight_covariances
 from tlnb.theory.large import iterative
 from tlnb.theory.large import problem as large_problem
-from tlnb.theory.large.coupled import Known, Solver
+from tlnb.theory.large.coupled import AtNode, Known, Solver
 from tlnb.theory.large.curve import with_errors
 from tlnb.theory.large.kernel import LargeOptions
 from tlnb.theory.large.nodes import (
@@ -130,9 +130,9 @@ def test_a_curve_is_continued_from_its_folder(
 ) -> None:
     options = LargeOptions(tile=120, folder=tmp_path)
     grid: dict[str, Any] = {"widths": [60], "couplings": [0.5, np.inf], "temperature": 0.1}
-    at, calls = Solver._at, []
+    at, calls = Solver._at, list[float]()
 
-    def counted(self: Solver, share: float) -> list[Known]:
+    def counted(self: Solver, share: float) -> list[AtNode]:
         if len(calls) == 3:
             raise KeyboardInterrupt
         calls.append(share)
@@ -141,7 +141,12 @@ def test_a_curve_is_continued_from_its_folder(
     monkeypatch.setattr(Solver, "_at", counted)
     with pytest.raises(KeyboardInterrupt):
         coupling_sweep(*tasks, **grid, solver="iterative", options=options)
-    monkeypatch.setattr(Solver, "_at", lambda self, share: calls.append(share) or at(self, share))
+
+    def noted(self: Solver, share: float) -> list[AtNode]:
+        calls.append(share)
+        return at(self, share)
+
+    monkeypatch.setattr(Solver, "_at", noted)
     found = coupling_sweep(*tasks, **grid, solver="iterative", options=options)
     assert len(calls) == len(set(calls)) == len(list(tmp_path.glob("coupling_*.npz")))
     fresh = coupling_sweep(*tasks, **grid, solver="iterative", options=LargeOptions(tile=120))
@@ -258,7 +263,7 @@ def test_solutions_at_other_nodes_are_good_first_guesses(
     source, target, test = tasks
     iterations, errors = [], []
     for memory in (np.inf, 0.0):
-        counted = []
+        counted: list[int] = []
 
         def solve_counted(*args: Any, _into: Any = counted, **keywords: Any) -> iterative.Solution:
             found = iterative.solve(*args, **keywords)

@@ -59,7 +59,7 @@ def large(**options: Any) -> LargeKernel:
 
 
 @pytest.mark.parametrize("activation", [ERF, RELU])
-def test_products_of_tiles_have_the_rounding_that_is_stated(activation: str) -> None:
+def test_products_of_tiles_have_the_rounding_that_is_stated(activation: Activation) -> None:
     K = kernel(X, activation=activation)
     tiled = TiledKernel.of(X, activation, 1.0, tile=180)
     B = np.random.default_rng(0).standard_normal((P, 3))
@@ -99,7 +99,7 @@ def test_a_killed_run_makes_only_the_tiles_that_are_missing(
     [(X[:, ::-1], ERF, 1.0, "inputs"), (X, RELU, 1.0, "activation"), (X, ERF, 2.0, "variance")],
 )
 def test_a_folder_holds_one_kernel(
-    tmp_path: Path, X_there: Any, activation: str, variance: float, differs: str
+    tmp_path: Path, X_there: np.ndarray, activation: Activation, variance: float, differs: str
 ) -> None:
     TiledKernel.of(X[:60], ERF, 1.0, tile=40, folder=tmp_path)
     with pytest.raises(ValueError, match=f"another kernel: .*{differs}"):

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from tlnb.theory.glm import GaussianCovariates
+from tlnb.theory.readout.losses import Loss
 
 LOSSES = ("logistic", "square", "hinge")
 
@@ -23,7 +24,7 @@ def covariates(
     return GaussianCovariates((omega + omega.T) / 2, tau, tau @ weights / explained)
 
 
-def slow_proximal(a: float, V: float, loss: str) -> float:
+def slow_proximal(a: float, V: float, loss: Loss) -> float:
     if loss == "hinge":
         return max(a, min(a + V, 1.0))
     pull = {"logistic": lambda z: 1 / (1 + np.exp(min(z, 700.0))), "square": lambda z: 1 - z}[loss]

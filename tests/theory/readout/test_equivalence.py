@@ -22,7 +22,7 @@ from tlnb.theory.readout.equivalence import (
 BASE = CorrelatedHiddenManifold(60, 40, random_state=1)
 
 
-def first_layer(K: np.ndarray, N0: int, seed: int = 0) -> np.ndarray:
+def first_layer(K: int, N0: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((K, N0))
 
 

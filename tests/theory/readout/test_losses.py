@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.theory.readout.instances import LOSSES, slow_proximal
-from tlnb.theory.readout.losses import LEARNED, proximal
+from tlnb.theory.readout.losses import LEARNED, Loss, proximal
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_proximal_map_minimises(loss: str) -> None:
+def test_proximal_map_minimises(loss: Loss) -> None:
     for V in (1e-6, 0.3, 50.0, 1e7):
         a = np.concatenate([np.linspace(-1.2 * V - 5, 5 + V, 41), np.linspace(-3, 3, 21)])
         z = proximal(a, V, loss)
@@ -21,7 +21,7 @@ def test_proximal_map_minimises(loss: str) -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("V", [0.2, 3.0])
-def test_pull_slope_and_loss_are_those_of_the_proximal_map(loss: str, V: float) -> None:
+def test_pull_slope_and_loss_are_those_of_the_proximal_map(loss: Loss, V: float) -> None:
     """f = (z - a)/V; its slope by differences, away from kinks; ℓ(z) from its definition."""
     a, h = np.linspace(-6, 6, 97) + 0.013, 1e-6
     learned = LEARNED[loss](a, V)

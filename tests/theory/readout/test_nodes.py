@@ -7,12 +7,13 @@ import pytest
 from scipy.special import ndtr
 
 from tests.theory.readout.instances import LOSSES
+from tlnb.theory.readout.losses import Loss
 from tlnb.theory.readout.nodes import gaussian_nodes
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(("V", "q"), [(1e-3, 1.0), (2.0, 0.1), (1e4, 1e3)])
-def test_even_moments_are_those_of_the_normal_law(loss: str, V: float, q: float) -> None:
+def test_even_moments_are_those_of_the_normal_law(loss: Loss, V: float, q: float) -> None:
     xi, weights = gaussian_nodes(V, q, 1.0, loss)
     for power, moment in ((0, 1), (1, 0), (2, 1), (4, 3), (6, 15)):
         assert weights @ xi**power == pytest.approx(moment, abs=1e-11)

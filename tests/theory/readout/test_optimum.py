@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,11 +11,12 @@ from scipy.optimize import minimize_scalar
 from tests.theory.readout.instances import LOSSES, covariates
 from tlnb.theory.glm import GaussianCovariates, learning_curve, solve
 from tlnb.theory.readout import optimum
+from tlnb.theory.readout.losses import Loss
 from tlnb.theory.readout.solution import GLMSolution, solution_of
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_optimal_regularisation_is_the_best_on_a_fine_grid(loss: str) -> None:
+def test_optimal_regularisation_is_the_best_on_a_fine_grid(loss: Loss) -> None:
     c = covariates(14, 20)
     best = solve(c, sample_ratio=1.5, regularization="optimal", loss=loss)
     grid = best.regularization * np.geomspace(0.02, 50, 41)
@@ -42,7 +43,7 @@ def test_optimal_ridge_is_that_of_the_noise() -> None:
 
 @pytest.mark.parametrize("regularization", ["optimal", 1e-3, 1e3])
 def test_initial_is_where_the_search_begins(
-    monkeypatch: pytest.MonkeyPatch, regularization: str | float
+    monkeypatch: pytest.MonkeyPatch, regularization: Literal["optimal"] | float
 ) -> None:
     """The scan starts from the solution close by, in the decade of its λ; the optimum stays."""
     c = covariates(18, 20)

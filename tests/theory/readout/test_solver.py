@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,26 +17,28 @@ from tests.theory.readout.instances import LOSSES, covariates, slow_proximal
 from tlnb.errors import ConvergenceError
 from tlnb.theory.glm import GaussianCovariates, learning_curve, solve
 from tlnb.theory.readout import iteration
+from tlnb.theory.readout.fixed_point import Labels
+from tlnb.theory.readout.losses import Loss
 
 # An independent slow computation: scalar proximal maps by bracketing, adaptive quadrature over both
 # labels, matrices instead of eigenvalues, damped plain iteration.
 
 
 def slow_conjugates(
-    c: GaussianCovariates, ratio: float, loss: str, V: np.ndarray, q: Any, m: Any
+    c: GaussianCovariates, ratio: float, loss: Loss, V: float, q: float, m: float
 ) -> np.ndarray:
     """V̂ through Stein's identity, so that no derivative of a proximal map is taken."""
     hidden, total = c.teacher_variance - m**2 / q, np.zeros(3)
     for y in (-1, 1):
 
-        def pull(xi: np.ndarray, y: np.ndarray = y) -> float:
+        def pull(xi: float, y: float = y) -> float:
             a = y * np.sqrt(q) * xi
             return y * (slow_proximal(a, V, loss) - a) / V
 
-        def Z(xi: np.ndarray, y: np.ndarray = y) -> float:
+        def Z(xi: float, y: float = y) -> float:
             return erfc(-y * m * xi / np.sqrt(2 * q * hidden)) / 2
 
-        def dZ(xi: np.ndarray, y: np.ndarray = y) -> float:
+        def dZ(xi: float, y: float = y) -> float:
             return y * np.exp(-((m * xi) ** 2) / (2 * q * hidden)) / np.sqrt(2 * np.pi * hidden)
 
         special = [0, -1, 1, -4, 4, y / np.sqrt(q), y * (1 - V) / np.sqrt(q), -y * V / np.sqrt(q)]
@@ -63,7 +66,11 @@ def slow_overlaps(c: GaussianCovariates, regularization: float, hats: np.ndarray
 
 
 def slow_step(
-    c: GaussianCovariates, ratio: float, regularization: float, loss: str, overlaps: np.ndarray
+    c: GaussianCovariates,
+    ratio: float,
+    regularization: float,
+    loss: Loss,
+    overlaps: Iterable[float],
 ) -> np.ndarray:
     return slow_overlaps(c, regularization, slow_conjugates(c, ratio, loss, *overlaps))
 
@@ -73,7 +80,7 @@ def slow_step(
     ("ratio", "regularization", "explained"), [(2.0, 0.3, 0.9), (0.5, 1.0, 1.0), (8.0, 0.1, 0.5)]
 )
 def test_agrees_with_plain_iteration_by_adaptive_quadrature(
-    loss: str, ratio: float, regularization: float, explained: float
+    loss: Loss, ratio: float, regularization: float, explained: float
 ) -> None:
     c = covariates(n_features=8, explained=explained)
     overlaps = np.array([1.0, 1.0, 0.1 * np.sqrt(c.teacher_variance)])
@@ -90,7 +97,7 @@ def test_agrees_with_plain_iteration_by_adaptive_quadrature(
 @pytest.mark.parametrize("ratio", [0.1, 1.0, 20.0])
 @pytest.mark.parametrize("regularization", [1e-4, 10.0])
 def test_is_a_fixed_point_of_the_slow_map_at_the_extremes(
-    loss: str, ratio: float, regularization: float
+    loss: Loss, ratio: float, regularization: float
 ) -> None:
     for spread, explained in ((0.5, 0.6), (2.5, 1.0)):
         c = covariates(1, spread=spread, explained=explained)
@@ -137,7 +144,7 @@ def test_numbers_of_a_known_instance() -> None:
 @pytest.mark.parametrize("labels", ["sign", "linear"])
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("regularization", [1e-4, 0.5])
-def test_ridge_in_closed_form(labels: str, ratio: float, regularization: float) -> None:
+def test_ridge_in_closed_form(labels: Labels, ratio: float, regularization: float) -> None:
     """One scalar equation, then linear algebra: the deterministic equivalent of ridge regression.
 
     The readout is shrunk as by a ridge S = λ(1 + V)/α on the population's covariance.
@@ -178,7 +185,7 @@ def test_square_loss_through_quadrature_is_its_closed_form() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("ratio", [0.4, 3.0])
-def test_norm_is_the_derivative_of_the_objective(loss: str, ratio: float) -> None:
+def test_norm_is_the_derivative_of_the_objective(loss: Loss, ratio: float) -> None:
     """Envelope theorem: d min[ℓ + λ‖a‖²/2]/dλ = ‖a‖²/2, per example ‖a‖²/(2αK)."""
     c, λ, h = covariates(5), 0.05, 1e-5
     low, at, high = (
@@ -191,7 +198,7 @@ def test_norm_is_the_derivative_of_the_objective(loss: str, ratio: float) -> Non
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_one_step_of_the_readout_at_large_regularisation(loss: str) -> None:
+def test_one_step_of_the_readout_at_large_regularisation(loss: Loss) -> None:
     """a = Σ_μ y_μ u_μ ℓ'/(λ sqrt(K)): the mean direction, of any loss, with the slope at zero."""
     c, α, λ = covariates(6), 2.0, 1e7
     found = solve(c, sample_ratio=α, regularization=λ, loss=loss)
@@ -203,7 +210,7 @@ def test_one_step_of_the_readout_at_large_regularisation(loss: str) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_nothing_is_learned_from_few_examples(loss: str) -> None:
+def test_nothing_is_learned_from_few_examples(loss: Loss) -> None:
     found = solve(covariates(7), sample_ratio=1e-7, regularization=0.5, loss=loss)
     assert found.test_error == pytest.approx(0.5, abs=1e-3)
     assert found.V == pytest.approx(covariates(7).eigenvalues.mean() / 0.5, rel=1e-5)
@@ -247,7 +254,7 @@ def test_scales_of_features_and_teacher_are_conventions() -> None:
 # Simulation
 
 
-def fitted(c: GaussianCovariates, ratio: float, λ: float, loss: str, draws: int) -> np.ndarray:
+def fitted(c: GaussianCovariates, ratio: float, λ: float, loss: Loss, draws: int) -> np.ndarray:
     """Test error, and the error and loss on the training examples, of scikit-learn's readouts."""
     rng = np.random.default_rng(12)
     K, omega, tau = c.n_features, c.feature_covariance, c.teacher_covariance
@@ -279,7 +286,7 @@ def fitted(c: GaussianCovariates, ratio: float, λ: float, loss: str, draws: int
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("ratio", [0.7, 3.0])
-def test_agrees_with_fits_to_gaussian_draws(loss: str, ratio: float) -> None:
+def test_agrees_with_fits_to_gaussian_draws(loss: Loss, ratio: float) -> None:
     c, λ = covariates(13, 100, explained=0.8), 0.2
     seen = fitted(c, ratio, λ, loss, draws=40)
     found = solve(c, sample_ratio=ratio, regularization=λ, loss=loss)
@@ -292,7 +299,7 @@ def test_agrees_with_fits_to_gaussian_draws(loss: str, ratio: float) -> None:
 
 
 @pytest.mark.parametrize("regularization", [1e-3, "optimal"])
-def test_learning_curve_is_the_single_solutions(regularization: float | str) -> None:
+def test_learning_curve_is_the_single_solutions(regularization: float | Literal["optimal"]) -> None:
     c, ratios = covariates(16), [3.0, 0.4, 1.0]
     curve = learning_curve(c, sample_ratios=ratios, regularization=regularization, loss="hinge")
     assert curve.sample_ratio.values.tolist() == ratios
@@ -346,7 +353,7 @@ def test_bad_curves_are_named() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("extreme", [{"regularization": 1e300}, {"sample_ratio": 1e300}])
-def test_numbers_beyond_floating_point_do_not_converge(loss: str, extreme: dict[str, Any]) -> None:
+def test_numbers_beyond_floating_point_do_not_converge(loss: Loss, extreme: dict[str, Any]) -> None:
     with pytest.raises(ConvergenceError, match="no fixed point at sample_ratio"):
         solve(covariates(), loss=loss, **{"sample_ratio": 1.0, "regularization": 1.0} | extreme)
 

@@ -46,14 +46,14 @@ def reduced_action(point: Any, blocks: Any) -> float:
 
 
 @pytest.mark.parametrize("coupling", [0.3, 10.0, np.inf])
-@pytest.mark.parametrize("point", [(0.7, 0.2), (1.2, 0.9)])
+@pytest.mark.parametrize("place", [(0.7, 0.2), (1.2, 0.9)])
 def test_gradient_and_hessian_by_finite_differences(
-    coupling: float, point: tuple[float, float]
+    coupling: float, place: tuple[float, float]
 ) -> None:
-    blocks, point, h = blocks_at(coupling), np.array(point), 1e-4
+    blocks, point, h = blocks_at(coupling), np.array(place), 1e-4
     exact = expand(*point, blocks)
 
-    def action(a: np.ndarray, b: np.ndarray) -> float:
+    def action(a: int, b: int) -> float:
         return reduced_action(point + h * np.array([a, b]), blocks)
 
     gradient = [(action(1, 0) - action(-1, 0)) / (2 * h), (action(0, 1) - action(0, -1)) / (2 * h)]
@@ -112,9 +112,8 @@ def test_newton_converges_quadratically_to_a_stationary_point_of_the_action(
     )
     h = 1e-5
     for direction in np.eye(3):
-        at = np.array([solution.Q_t, solution.Q_tt, solution.Q_st])
-        difference = franz_parisi_action(*(at + h * direction), blocks)
-        difference -= franz_parisi_action(*(at - h * direction), blocks)
+        before, after = (np.array(at) + sign * h * direction for sign in (-1, 1))
+        difference = franz_parisi_action(*after, blocks) - franz_parisi_action(*before, blocks)
         assert abs(difference) / (2 * h) < 1e-5
 
 

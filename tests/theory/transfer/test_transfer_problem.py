@@ -160,7 +160,7 @@ def test_symmetries_of_units(coupling: float, scheme: str) -> None:
     given_: dict[str, Any] = {"width": 20, "activation": "erf", "coupling_scheme": scheme}
     plain = solve(source, target, coupling=coupling, **given_, **UNEQUAL)
 
-    def rescaled(task: Task, inputs: float = 1.0, labels: str = 1.0) -> Any:
+    def rescaled(task: Task, inputs: float = 1.0, labels: float = 1.0) -> Task:
         return Task(inputs * task.X, labels * task.y)
 
     by_source = UNEQUAL | {"source_temperature": 9 * 0.05, "source_readout_precision": 1.9 / 9}
