@@ -287,6 +287,14 @@ MUTANTS = [
         "04_sampling_the_posterior",
     ),
     Mutant(
+        "slope of what stands in for the error function",
+        "tlnb/sampling/stand_ins.py",
+        "square *= 3 * CUBIC",
+        "square *= 2 * CUBIC",
+        "sampling/test_likelihood.py",
+        "",
+    ),
+    Mutant(
         "noise of Langevin dynamics",
         "tlnb/sampling/hmc.py",
         "step * rng.standard_normal(x.shape)",
@@ -353,8 +361,8 @@ MUTANTS = [
     Mutant(
         "scale of a deep layer's inputs",
         "tlnb/sampling/deep_likelihood.py",
-        "h /= np.sqrt(layer.shape[-1])",
-        "h /= layer.shape[-1] ** 0.45",
+        "h /= W.shape[-1] ** 0.5",
+        "h /= W.shape[-1] ** 0.45",
         "sampling/test_deep.py",
         "10_deep_networks",
     ),

@@ -61,9 +61,9 @@ def test_one_layer_is_the_density_of_one_hidden_layer() -> None:
 
 
 def test_one_layer_draws_the_same_networks() -> None:
-    """With an activation that has no stand-in, so that both are pushed by the same force."""
+    """With an activation that has no stand-in: in double precision throughout."""
     given: dict[str, Any] = {
-        "activation": "tanh",
+        "activation": "gelu",
         "temperature": 0.2,
         "chains": 3,
         "draws": 5,
@@ -75,6 +75,16 @@ def test_one_layer_draws_the_same_networks() -> None:
     one = sample_posterior(TASK, width=5, **given)
     for name in ("order_parameter", "train_error", "prediction", "test_error"):
         np.testing.assert_allclose(deep_one[name], one[name], rtol=1e-8)
+
+
+@pytest.mark.parametrize("widths", [(4,), (5, 7), (3, 8, 4)])
+def test_the_force_is_the_gradient_nearly(widths: tuple[int, ...]) -> None:
+    for activation, far in (("erf", 6e-3), ("tanh", 1e-5)):
+        net, weights = network(widths, activation)
+        near, exact = net.force(weights), net.collapsed(weights)[1]
+        assert 0 < abs(near - exact).max() < far * abs(exact).max()
+    net, weights = network(widths, "gelu")
+    np.testing.assert_array_equal(net.force(weights), net.collapsed(weights)[1])
 
 
 def test_many_chains_at_once_are_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

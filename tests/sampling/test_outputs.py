@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,16 @@ def test_one_output_is_what_stands(P: int, N1: int) -> None:
     np.testing.assert_allclose(variance, expected[1], rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("P,N1", SIZES)
+def test_the_force_is_the_gradient_nearly(P: int, N1: int) -> None:
+    net, W = network(P, N1)
+    near, exact = net.force(W), net.collapsed(W)[1]
+    assert 0 < abs(near - exact).max() < 6e-3 * abs(exact).max()
+    alone = replace(net, activation=get_activation("tanh"))
+    near, exact = alone.force(W), alone.collapsed(W)[1]
+    assert 0 < abs(near - exact).max() < 1e-5 * abs(exact).max()
+
+
 def test_averages_over_readouts_are_those_of_their_gaussian_law() -> None:
     net, W = network(P=4, N1=3)
     found, Phi = net.averages(W), net.features(W)[0]
@@ -81,10 +92,10 @@ def test_averages_over_readouts_are_those_of_their_gaussian_law() -> None:
 
 
 def test_same_chains_as_with_one_output() -> None:
-    """The same random numbers, the same likelihood and, with tanh, the same force: the same."""
+    """The same random numbers, the same likelihood and, with gelu, the same force: the same."""
     source, _, test = deterministic()
     given: dict[str, Any] = {"width": 8, "temperature": 0.1, "rng": 3, "progress": False}
-    given |= {"activation": "tanh", "chains": 2, "draws": 4, "warmup": 6, "test": test}
+    given |= {"activation": "gelu", "chains": 2, "draws": 4, "warmup": 6, "test": test}
     one, other = sample_posterior(source, **given), sample_outputs(source, **given)
     np.testing.assert_allclose(other.order_parameter[..., 0, 0], one.order_parameter, rtol=1e-6)
     np.testing.assert_allclose(other.prediction[..., 0], one.prediction, rtol=1e-6, atol=1e-8)

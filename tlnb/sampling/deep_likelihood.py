@@ -18,6 +18,7 @@ from tlnb.chunking import chunks
 from tlnb.data.task import Task
 from tlnb.kernels import Activation
 from tlnb.sampling.likelihood import IN_CACHE, NetworkLikelihood, Readouts
+from tlnb.sampling.stand_ins import Units, exact, force
 
 Array = NDArray[np.float64]
 
@@ -76,31 +77,39 @@ class DeepLikelihood:
 
     def features(self, weights: Array, X: Array | None = None) -> Array:
         """φ_L of shape (C, n, N_L) at inputs ``X`` (n, N0), the task's by default."""
-        return self._forward(self.layers(weights), X)[1][-1]
-
-    def _forward(self, W: list[Array], X: Array | None) -> tuple[list[Array], list[Array]]:
-        """Preactivations of every layer, and what enters each layer and the readout."""
         phi = self.task.X if X is None else X
-        preactivations, entering = [], [phi]
-        for layer in W:
-            h = np.matmul(phi, layer.swapaxes(-1, -2))
-            h /= np.sqrt(layer.shape[-1])
-            phi = self.activation(h)
-            preactivations.append(h)
-            entering.append(phi)
-        return preactivations, entering
+        for layer in self.layers(weights):
+            phi = self.activation(_preactivations(phi, layer))
+        return phi
 
     def collapsed(self, weights: Array) -> tuple[Array, Array]:
         """The collapsed log likelihood (C,) of ``weights`` (C, D) and its gradient (C, D)."""
+        return self.of_units(weights, exact(self.activation))
+
+    def force(self, weights: Array) -> Array:
+        """The gradient (C, D), nearly: see `tlnb.sampling.stand_ins`."""
+        return force(self, weights)
+
+    @property
+    def stand_in(self) -> Units:
+        """The units of the force."""
+        return self.top.stand_in
+
+    def of_units(self, weights: Array, units: Units) -> tuple[Array, Array]:
+        """L (C,) and its gradient with ``units`` in place of σ, in their precision."""
         value, gradient = np.empty(len(weights)), np.empty(weights.shape)
-        derivative = self.activation.derivative
+        weights, X = units.cast(weights, self.task.X)
         for part in chunks(len(weights), self.task.n_examples * max(self.widths), IN_CACHE):
             W, by_W = self.layers(weights[part]), self.layers(gradient[part])
-            preactivations, entering = self._forward(W, None)
+            entering, derivatives = [X], []
+            for of_layer in W:
+                phi, derivative = units.both(_preactivations(entering[-1], of_layer))
+                entering.append(phi)
+                derivatives.append(derivative)
             value[part], slope = self._by_features(entering[-1])
             for layer in range(len(W) - 1, -1, -1):
-                slope *= derivative(preactivations[layer])
-                slope /= np.sqrt(W[layer].shape[-1])
+                slope *= derivatives[layer]
+                slope /= W[layer].shape[-1] ** 0.5
                 np.matmul(slope.swapaxes(1, 2), entering[layer], out=by_W[layer])
                 if layer:
                     slope = np.matmul(slope, W[layer])
@@ -137,3 +146,10 @@ class DeepLikelihood:
             spread -= (through[0] * through[1]).sum((-1, -2)) / readouts.scale
             found.append((mean, ((mean**2).sum(-1) + spread) / back.shape[-2]))
         return found
+
+
+def _preactivations(phi: Array, W: Array) -> Array:
+    """h_l of shape (C, n, N_l) from what enters the layer, (n, N_0) or (C, n, N_(l-1))."""
+    h = np.matmul(phi, W.swapaxes(-1, -2))
+    h /= W.shape[-1] ** 0.5
+    return h

@@ -27,6 +27,10 @@ class CollapsedLikelihood(Protocol):
         """L (C,) and its gradient, of the shape of ``W``."""
         ...
 
+    def force(self, W: Array, /) -> Array:
+        """The gradient, nearly."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Whitened:
@@ -51,6 +55,12 @@ class Whitened:
         value, gradient = likelihood.collapsed(self.weights(position))
         gradient *= self.spread
         return value, gradient
+
+    def force(self, position: Array) -> Array:
+        """The gradient, nearly: what pulls a trajectory between its ends."""
+        gradient = self.network.force(self.weights(position))
+        gradient *= self.spread
+        return gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +90,8 @@ class WhitenedPosterior(Whitened):
         return value, np.concatenate([self.spread * by_W, by_v[..., None]], axis=-1)
 
     def force(self, position: Array) -> Array:
-        """The gradient, nearly: what pushes a trajectory between its ends."""
-        if not self.collapsed:
-            return self(position)[1]
-        gradient = self.network.force(self.weights(position))
-        gradient *= self.spread
-        return gradient
+        """The gradient, nearly where the readouts are integrated out."""
+        return super().force(position) if self.collapsed else self(position)[1]
 
     def in_detail(self, position: Array) -> tuple[Array, Array, tuple[Array, ...]]:
         """The same, and what `measure` needs of the readouts that are integrated out."""

@@ -14,21 +14,19 @@ Hron et al. (2022).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk, dtrsm
-from scipy.linalg.lapack import dpotrf, dpotrs
 
 from tlnb._renamed import renamed_names
 from tlnb.chunking import chunks
 from tlnb.data.task import Task
 from tlnb.kernels import Activation
-from tlnb.sampling.stand_ins import stand_in
+from tlnb.sampling.stand_ins import ROUTINES, Units, exact, force, stand_in
 
 Array = NDArray[np.float64]
 IN_CACHE = 2**16  # numbers in one array of a group of chains
@@ -86,32 +84,31 @@ class NetworkLikelihood:
 
     def collapsed(self, W: Array) -> tuple[Array, Array]:
         """The collapsed log likelihood L (C,) and its gradient in W (C, N1, N0)."""
-        return self._collapsed(W, ())
+        return self.of_units(W, exact(self.activation))
 
     def collapsed_fit(self, W: Array) -> tuple[Array, Array, Fit]:
         """The same, and what `Readouts` needs at these weights."""
         shape = (len(W), *((self.task.n_examples, self.width)[:: 1 if self.wide else -1]))
         fit = Fit(np.empty(shape), np.empty((len(W), self.task.n_examples)), np.empty(shape))
-        return *self._collapsed(W, fit), fit
+        return *self.of_units(W, exact(self.activation), fit), fit
 
     def force(self, W: Array) -> Array:
-        """The gradient of L (C, N1, N0), nearly: σ is replaced by its stand-in, if it has one.
+        """The gradient of L (C, N1, N0), nearly: see `tlnb.sampling.stand_ins`."""
+        return force(self, W)
 
-        What pushes a trajectory between its ends: see `tlnb.sampling.stand_ins`.
-        """
-        return self._collapsed(W, (), stand_in(self.activation, self.temperature))[1]
+    @cached_property
+    def stand_in(self) -> Units:
+        """The units of the force."""
+        noise = self.temperature, self.readout_precision
+        return stand_in(self.activation, *noise, self.task.n_examples)
 
-    def _collapsed(
-        self,
-        W: Array,
-        kept: tuple[Array, ...],
-        activation: Callable[[Array], Array] | None = None,
-    ) -> tuple[Array, Array]:
+    def of_units(self, W: Array, units: Units, kept: tuple[Array, ...] = ()) -> tuple[Array, Array]:
+        """L (C,) and its gradient with ``units`` in place of σ, in their precision."""
         log_likelihood, gradient = np.empty(len(W)), np.empty(W.shape)
-        activation, X = activation or self.activation, self._scaled_inputs
+        W, X = units.cast(W, self._scaled_inputs)
         for part in self._groups(len(W)):
-            h = self.preactivations(W[part]) if self.wide else np.matmul(W[part], X.T)
-            A = activation(h)
+            h = np.matmul(X, W[part].swapaxes(1, 2)) if self.wide else np.matmul(W[part], X.T)
+            A, slope = units.both(h)
             log_likelihood[part], alpha, solved = self.fit(A)
             for whole, of_part in zip(kept, (A, alpha, solved), strict=False):
                 whole[part] = of_part
@@ -120,7 +117,7 @@ class NetworkLikelihood:
                 solved -= alpha[:, :, None] * np.matmul(alpha[:, None, :], A)
             else:
                 solved -= np.matmul(A, alpha[:, :, None]) * alpha[:, None, :]
-            solved *= self.activation.derivative(h)
+            solved *= slope
             np.matmul(solved.swapaxes(1, 2) if self.wide else solved, X, out=gradient[part])
         gradient /= -(self.readout_precision * self.width)
         return log_likelihood, gradient
@@ -166,21 +163,25 @@ class NetworkLikelihood:
 
     def fit(self, A: Array) -> tuple[Array, Array, Array]:
         """L (C,), α = (T + K̂)⁻¹y (C, P) and c M⁻¹A in the shape of ``A`` (C, rows, columns)."""
-        T, c, y = self.temperature, self.readout_precision * self.width, self.task.y
+        T, c = self.temperature, self.readout_precision * self.width
+        y = self.task.y.astype(A.dtype, copy=False)
         P, rows = len(y), A.shape[1]
+        syrk, potrf, potrs, trtri, trmm = ROUTINES[A.dtype]
         solved, diagonal = np.array(A, order="C"), np.empty(A.shape[:2])
-        alpha = np.empty((len(A), P))
+        alpha = np.empty((len(A), P), A.dtype)
         for i, by_rows in enumerate(solved):
-            # To BLAS a row-ordered matrix is its transpose. Solves from the right are the fastest.
+            # To BLAS a row-ordered matrix is its transpose. Products with the inverse of the
+            # triangle are quicker than solutions with it.
             columns = by_rows.T
-            M = dsyrk(1.0, columns, trans=True, lower=True)
+            M = syrk(1.0, columns, trans=True, lower=True)
             M.T.reshape(-1)[:: rows + 1] += c * T
-            L, info = dpotrf(M, lower=True, clean=False, overwrite_a=True)
+            L, info = potrf(M, lower=True, clean=False, overwrite_a=True)
             diagonal[i] = L.diagonal() if info == 0 else np.nan
             if self.wide:
-                alpha[i] = dpotrs(L, y, lower=True)[0]
-            dtrsm(1.0, L, columns, side=1, lower=1, trans_a=1, overwrite_b=1)
-            dtrsm(c, L, columns, side=1, lower=1, overwrite_b=1)
+                alpha[i] = potrs(L, y, lower=True)[0]
+            inverse, _ = trtri(L, lower=True, overwrite_c=True)
+            trmm(1.0, inverse, columns, side=1, lower=1, trans_a=1, overwrite_b=1)
+            trmm(c, inverse, columns, side=1, lower=1, overwrite_b=1)
         if self.wide:
             alpha *= c
         else:

@@ -15,17 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk, dtrsm
-from scipy.linalg.lapack import dpotrf, dpotrs
 
 from tlnb.chunking import chunks
 from tlnb.data.outputs import MultiOutputTask
 from tlnb.kernels import Activation
 from tlnb.sampling.density import Whitened
+from tlnb.sampling.stand_ins import ROUTINES, Units, exact, force, stand_in
 
 Array = NDArray[np.float64]
 IN_CACHE = 2**16  # numbers in one array of a group of chains
@@ -89,17 +88,29 @@ class OutputsLikelihood:
 
     def collapsed(self, W: Array) -> tuple[Array, Array]:
         """The collapsed log likelihood L (M,) and its gradient in W (M, N1, N0)."""
+        return self.of_units(W, exact(self.activation))
+
+    def force(self, W: Array) -> Array:
+        """The gradient of L (M, N1, N0), nearly: see `tlnb.sampling.stand_ins`."""
+        return force(self, W)
+
+    @cached_property
+    def stand_in(self) -> Units:
+        """The units of the force."""
+        noise = self.temperature, self.readout_precision
+        return stand_in(self.activation, *noise, self.task.n_examples)
+
+    def of_units(self, W: Array, units: Units) -> tuple[Array, Array]:
+        """L (M,) and its gradient with ``units`` in place of σ, in their precision."""
         value, gradient = np.empty(len(W)), np.empty(W.shape)
-        X = self._scaled_inputs
+        W, X = units.cast(W, self._scaled_inputs)
         for part in self._groups(len(W)):
-            h = np.matmul(X, W[part].swapaxes(1, 2))
-            Phi = self.activation(h)
+            Phi, slope = units.both(np.matmul(X, W[part].swapaxes(1, 2)))
             value[part], alpha, solved = self._fit(Phi)
             # its negative
             solved *= self.task.n_outputs
             solved -= np.matmul(alpha, np.matmul(alpha.swapaxes(1, 2), Phi))
-            slope: Any = self.activation.derivative
-            solved *= slope(h)
+            solved *= slope
             np.matmul(solved.swapaxes(1, 2), X, out=gradient[part])
         gradient /= -(self.readout_precision * self.width)
         return value, gradient
@@ -135,27 +146,30 @@ class OutputsLikelihood:
 
     def _fit(self, Phi: Array) -> tuple[Array, Array, Array]:
         """L (M,), α (M, P, C) and (T + K̂)⁻¹Φ (M, P, N1)."""
-        T, c, y = self.temperature, self.readout_precision * self.width, self._labels
+        T, c = self.temperature, self.readout_precision * self.width
+        y = self._labels.astype(Phi.dtype, copy=False)
         (P, C), rows = y.shape, min(Phi.shape[1:])
-        value, alpha = np.empty(len(Phi)), np.empty((len(Phi), P, C))
+        syrk, potrf, potrs, trtri, trmm = ROUTINES[Phi.dtype]
+        value, alpha = np.empty(len(Phi)), np.empty((len(Phi), P, C), Phi.dtype)
         solved = np.array(Phi, order="C")
         for i, A in enumerate(solved):
             # M = ΦΦᵀ + cT, or ΦᵀΦ + cT where that is smaller; to BLAS A is its transpose.
-            M = dsyrk(1.0, A.T, trans=self.wide, lower=True)
+            M = syrk(1.0, A.T, trans=self.wide, lower=True)
             M.T.reshape(-1)[:: rows + 1] += c * T
-            L, info = dpotrf(M, lower=True, clean=False, overwrite_a=True)
+            L, info = potrf(M, lower=True, clean=False, overwrite_a=True)
             if info:
                 value[i], alpha[i] = np.nan, np.nan
                 continue
             if self.wide:
-                alpha[i] = c * dpotrs(L, y, lower=True)[0]
+                alpha[i] = c * potrs(L, y, lower=True)[0]
+            log_det = 2 * np.log(L.diagonal()).sum() - rows * np.log(c) + (P - rows) * np.log(T)
             # c M⁻¹Φ, or c Φ M⁻¹, in place.
+            inverse, _ = trtri(L, lower=True, overwrite_c=True)
             side, first, second = (1, 1, 0) if self.wide else (0, 0, 1)
-            dtrsm(1.0, L, A.T, side=side, lower=1, trans_a=first, overwrite_b=1)
-            dtrsm(c, L, A.T, side=side, lower=1, trans_a=second, overwrite_b=1)
+            trmm(1.0, inverse, A.T, side=side, lower=1, trans_a=first, overwrite_b=1)
+            trmm(c, inverse, A.T, side=side, lower=1, trans_a=second, overwrite_b=1)
             if not self.wide:
                 alpha[i] = (y - A @ (Phi[i].T @ y) / c) / T
-            log_det = 2 * np.log(L.diagonal()).sum() - rows * np.log(c) + (P - rows) * np.log(T)
             misfit = np.vdot(alpha[i], y)
             value[i] = -0.5 * (C * log_det + misfit + P * C * np.log(2 * np.pi))
         return value, alpha, solved
