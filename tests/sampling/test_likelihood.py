@@ -15,7 +15,7 @@ from tlnb import Activation, Task
 from tlnb.kernels import get_activation
 from tlnb.sampling import likelihood as module
 from tlnb.sampling.likelihood import NetworkLikelihood, draw_readouts
-from tlnb.sampling.stand_ins import COLDEST, STAND_INS, STIFFEST, exact, force
+from tlnb.sampling.stand_ins import COLDEST, STAND_INS, STIFFEST, Units, exact, force
 from tlnb.theory import one_task
 
 COMPLEX = {  # written anew, so that a complex step goes through
@@ -220,7 +220,7 @@ def test_what_stands_in_for_erf_is_near_it_everywhere() -> None:
 
 
 @pytest.mark.parametrize("name", ["erf", "tanh"])
-def test_stand_ins_know_their_own_derivatives(name):
+def test_stand_ins_know_their_own_derivatives(name: str) -> None:
     both, z, h = STAND_INS[get_activation(name)], np.linspace(-5, 5, 101), 1e-5
     _, slope = both(z)
     np.testing.assert_allclose(slope, (both(z + h)[0] - both(z - h)[0]) / (2 * h), atol=1e-9)
@@ -243,7 +243,7 @@ def test_the_force_is_the_gradient_nearly(P: int, N1: int) -> None:
 
 
 @pytest.mark.parametrize("P,N1", SIZES)
-def test_single_precision_is_enough_until_the_likelihood_is_stiff(P, N1):
+def test_single_precision_is_enough_until_the_likelihood_is_stiff(P: int, N1: int) -> None:
     net, W, _ = network(P, N1=N1, activation="tanh")
     exact, near = net.collapsed(W)[1], net.force(W)
     assert 0 < abs(near - exact).max() < 1e-5 * abs(exact).max()
@@ -251,11 +251,13 @@ def test_single_precision_is_enough_until_the_likelihood_is_stiff(P, N1):
     np.testing.assert_allclose(stiff.force(W), stiff.collapsed(W)[1], rtol=1e-12)
 
 
-def test_where_single_precision_fails_the_force_is_the_gradient():
+def test_where_single_precision_fails_the_force_is_the_gradient() -> None:
     net, W, _ = network()
 
     class Broken(NetworkLikelihood):
-        def of_units(self, W, units, kept=()):
+        def of_units(
+            self, W: Array, units: Units, kept: tuple[Array, ...] = ()
+        ) -> tuple[Array, Array]:
             value, gradient = super().of_units(W, units, kept)
             if units.dtype == np.float32:
                 value[1], gradient[1] = np.nan, np.inf
