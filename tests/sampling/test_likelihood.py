@@ -14,7 +14,7 @@ from scipy.stats import multivariate_normal, norm
 from tlnb import Activation, Task
 from tlnb.kernels import get_activation
 from tlnb.sampling import likelihood as module
-from tlnb.sampling.likelihood import NetworkLikelihood, draw_readouts
+from tlnb.sampling.likelihood import Array, NetworkLikelihood, draw_readouts
 from tlnb.sampling.stand_ins import COLDEST, STAND_INS, STIFFEST, Units, exact, force
 from tlnb.theory import one_task
 
