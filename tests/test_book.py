@@ -67,6 +67,13 @@ def test_every_paper_cited_in_a_page_is_in_the_bibliography() -> None:
         assert cited <= keys, path.name
 
 
+def test_every_paper_cited_in_the_article_is_in_its_bibliography() -> None:
+    text = _read("paper/paper.md")
+    keys = set(re.findall(r"^@\w+\{([^,]+),", _read("paper/paper.bib"), re.MULTILINE))
+    assert set(re.findall(r"@(\w+)", text)) == keys
+    assert not re.search(r"TODO|TBD|XXX|0000-0000|placeholder", text, re.IGNORECASE)
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for path in [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]:
         text = path.read_text(encoding="utf8")
