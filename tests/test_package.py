@@ -145,6 +145,18 @@ def test_every_public_name_has_a_docstring() -> None:
     assert not missing
 
 
+def test_functions_that_folders_hand_on_have_examples() -> None:
+    """But for sweeps, whose function has to stand in a module: `experiments` shows them."""
+    missing = [
+        f"{module.__name__}.{name}"
+        for module in _modules()
+        if hasattr(module, "__path__")
+        for name in getattr(module, "__all__", [])
+        if inspect.isfunction(found := getattr(module, name)) and ">>>" not in (found.__doc__ or "")
+    ]
+    assert missing == ["tlnb.sweeps.load", "tlnb.sweeps.run_grid"]
+
+
 def test_every_mutant_stands_once() -> None:
     for mutant in runpy.run_path(str(ROOT / "tools" / "mutants.py"))["MUTANTS"]:
         assert (ROOT / mutant.file).read_text(encoding="utf8").count(mutant.old) == 1, mutant.what

@@ -41,6 +41,15 @@ class TrainedNetwork(NamedTuple):
     The histories, of shape (epochs + 1,), hold the start and the end of each epoch; those of the
     validation loss are NaN without a validation task. ``gradient`` is the largest entry of the
     objective's gradient, ``converged`` whether it is below the tolerance.
+
+    Examples
+    --------
+    >>> from tlnb import CorrelatedHiddenManifold
+    >>> from tlnb.networks import train_two_layer
+    >>> source = CorrelatedHiddenManifold(40, 20, random_state=0).sample_source(200, rng=1)
+    >>> trained = train_two_layer(source, width=10, regularization=0.3)
+    >>> bool(trained.objective_history[-1] < trained.objective_history[0])
+    True
     """
 
     network: TwoLayerNetwork

@@ -102,6 +102,20 @@ class DeepTransferSolution:
     train_error : ⟨(y - f)²⟩ averaged over the target's training examples.
     residual, iterations, converged : of the solver; the residual is undamped and scaled, converged
         means that it is small and the solution physical.
+
+    Examples
+    --------
+    With the first layer alone tied to the source's, the networks share less from layer to layer:
+
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.deep import solve
+    >>> X = np.random.default_rng(0).standard_normal((50, 10))
+    >>> source, target = Task(X[:40], X[:40, 0]), Task(X[40:], X[40:, 0])
+    >>> solution = solve(source, target, widths=(20, 40), couplings=(np.inf, 0.0), temperature=0.1)
+    >>> A_st = solution.overlaps[:, 1]
+    >>> bool(A_st[0] > 0.1), bool(abs(A_st[1]) < 1e-8)
+    (True, True)
     """
 
     widths: tuple[float, ...]

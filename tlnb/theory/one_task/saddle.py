@@ -27,6 +27,17 @@ class SaddlePoints(NamedTuple):
     Q, action, residual : arrays of shape (n,); the residual is |(1/N1) dA/d ln Q|, undamped.
     minimum : array of shape (n,), bool; minima and maxima alternate, the outer ones are minima.
     iterations : int, evaluations of the stationarity equation while refining.
+
+    Examples
+    --------
+    Forty directions without labels, and a weak one with a large label: two minima compete.
+
+    >>> import numpy as np
+    >>> from tlnb.theory.one_task import saddle_points
+    >>> e, y2 = np.append(np.ones(40), 0.005), np.append(np.zeros(40), 3.0)
+    >>> found = saddle_points(e, y2, width=20, temperature=0.01)
+    >>> found.Q.round(2), found.minimum
+    (array([0.01, 0.16, 2.65]), array([ True, False,  True]))
     """
 
     Q: Array

@@ -81,7 +81,20 @@ def gradient(q: Array, eigenvalues: Array, z: Array, *, width: float, temperatur
 def expand(
     q: Array, eigenvalues: Array, z: Array, *, width: float, temperature: float
 ) -> Expansion:
-    """Gradient and Hessian at Q = R diag(q) Rᵀ, in its eigenbasis; arguments as above."""
+    """Gradient and Hessian at Q = R diag(q) Rᵀ, in its eigenbasis; arguments as above.
+
+    Examples
+    --------
+    At the minimum the gradient vanishes, and the Hessian is positive:
+
+    >>> import numpy as np
+    >>> from tlnb.theory import outputs
+    >>> e, z, at = np.array([0.5, 2.0]), np.array([[1.0, 2.0], [-1.0, 0.5]]), {"width": 10}
+    >>> found = outputs.least_action(e, z, temperature=0.1, **at)
+    >>> point = outputs.expand(found.q, e, z @ found.R, temperature=0.1, **at)
+    >>> bool(abs(point.gradient).max() < 1e-8), bool(np.linalg.eigvalsh(point.hessian).min() > 0)
+    (True, True)
+    """
     G = temperature + eigenvalues[:, None] * q
     share = eigenvalues[:, None] * q / G
     pull = np.sqrt(eigenvalues[:, None] * q) * z / G

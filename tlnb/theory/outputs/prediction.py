@@ -33,6 +33,17 @@ class OutputsPrediction(NamedTuple):
     The first six fields are those of `tlnb.theory.prediction.Prediction` for every output, arrays
     of shape (n, C); ``covariance`` and ``source_covariance`` (n, C, C) have the variances on their
     diagonals. ``classification_error`` is that of the sign of each output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb.data.outputs import MultiOutputTask
+    >>> from tlnb.theory import outputs
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> solution = outputs.solve(MultiOutputTask(X[:30], X[:30, :3]), width=20, temperature=0.1)
+    >>> outcome = solution.predict(X[30:])
+    >>> outcome.covariance.shape, bool(np.allclose(outcome.votes().sum(1), 1))
+    ((10, 3, 3), True)
     """
 
     mean: Array

@@ -25,6 +25,20 @@ class Branch(branch.Branch[KernelBlocks, Overlaps]):
         The order parameter of the target trained alone, at zero coupling.
     scale : float
         A coupling of the size of the target's weight precision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory.transfer import Branch, TransferProblem
+    >>> X = np.random.default_rng(0).standard_normal((40, 5))
+    >>> source, target = Task(X[:30], X[:30, 0]), Task(X[30:], X[30:, 0])
+    >>> problem = TransferProblem(source, target, temperature=0.1)
+    >>> branch = Branch(lambda g: problem.blocks(20, g), problem.alone().saddle(20).Q, scale=1.0)
+    >>> branch.at(0.1).Q_st < branch.at(1.0).Q_st
+    True
+    >>> bool(np.isclose(branch.at(1.0).Q_st, problem.saddle(20, 1.0).Q_st))
+    True
     """
 
     def __init__(

@@ -328,5 +328,17 @@ def solve_transfer(
         For arguments outside what is allowed.
     ConvergenceError
         As `tlnb.theory.unit_law.solve`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlnb import Task
+    >>> from tlnb.theory import unit_law
+    >>> X = np.random.default_rng(0).standard_normal((30, 5))
+    >>> source, target = Task(X[:20], X[:20, 0]), Task(X[20:], X[20:, 0])
+    >>> few = {"particles": 400, "warmup": 20, "draws": 10, "tolerance": 0.3, "temperature": 0.1}
+    >>> solution = unit_law.solve_transfer(source, target, width=20, coupling=np.inf, **few)
+    >>> solution.Q_tt < solution.Q_t
+    True
     """
     return TransferLawProblem(source, target, **options).solve(width=width, coupling=coupling)
