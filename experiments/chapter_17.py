@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from experiments import other_units
 from experiments.chapter_07 import digit_tasks, shared_teacher, statistics
 from experiments.sweep import Sweep
 from tlnb import Task
@@ -28,11 +29,15 @@ HALVES, PARITY = "0,1,2,3,4|5,6,7,8,9", "0,2,4,6,8|1,3,5,7,9"
 CASES = {
     "rich": {"source": HALVES, "readout_precision": 100.0},
     "unrelated": {"source": PARITY, "readout_precision": 100.0},
+    "lazy": {"source": HALVES, "readout_precision": 1.0},
+    "lazy unrelated": {"source": PARITY, "readout_precision": 1.0},
 }
+RICH, LAZY = ["rich", "unrelated"], ["lazy", "lazy unrelated"]
 IMAGES = {"width": 100, "temperature": 0.01}
 WIDTHS = [20, 50, 100, 200, 400, 800]
 ACTIVATIONS = ["erf", "relu", "tanh"]
 COUPLINGS = [0.0, 0.3, 1.0, 10.0, np.inf]
+HUNDRED = {"n_source": 100, "n_target": 20, "n_test": 200}
 NAMES = ("Q_s", "Q_t", "Q_st", "Q_tt", "test_error", "squared_bias", "total_variance")
 
 
@@ -70,7 +75,7 @@ def chains(drawn: xr.Dataset, test: Task) -> dict[str, float]:
     return found | {"squared_bias": pairs.mean()}
 
 
-def sampled_images(case: str, seed: int) -> xr.Dataset:
+def sampled_images(case: str, seed: int, thin: int = 4) -> xr.Dataset:
     """Networks of the source's task, tested on the target's images, and targets around them.
 
     The source's chains are long enough for R-hat; four draws of each are quenched sources.
@@ -78,7 +83,7 @@ def sampled_images(case: str, seed: int) -> xr.Dataset:
     source, target, test = image_tasks(case)
     rng, precision = np.random.default_rng(seed), CASES[case]["readout_precision"]
     given = dict(**IMAGES, readout_precision=precision, rng=rng, progress=False)
-    plan = dict(chains=6, warmup=150, draws=84, thin=4)
+    plan = dict(chains=6, warmup=150, draws=84, thin=thin)
     drawn = sample_posterior(source, test=test, weights=True, **plan, **given)
     found = {f"source_{name}": x for name, x in chains(drawn, test).items()}
     quenched = drawn.isel(draw=slice(20, None, 21))
@@ -101,14 +106,16 @@ def sampled_widths(activation: str, width: int, seed: int) -> dict[str, float]:
     return chains(drawn, test)
 
 
-def both(train: Task, test: Task, effort: dict, seed: int, **given: Any) -> dict[str, float]:
-    """Q, errors by the scalar theory and by the law of a unit, with Monte Carlo errors."""
+def both(
+    train: Task, test: Task, effort: dict, rng: int | np.random.Generator, **given: Any
+) -> dict[str, Any]:
+    """Q, errors by the scalar theory and by the law of a unit, with Monte Carlo errors; the law."""
     scalar = one_task.solve(train, **given)
     outcome = scalar.predict(test.X, test.y)
     found = {"scalar_Q": scalar.Q, "scalar_test_error": outcome.test_error.mean()}
     found["scalar_squared_bias"] = outcome.squared_bias.mean()
-    law = unit_law.solve(train, rng=seed, **effort, **given)
-    found |= {"Q": law.Q, "Q_mcse": law.errors["Q"]}
+    law = unit_law.solve(train, rng=rng, **effort, **given)
+    found |= {"law": law, "Q": law.Q, "Q_mcse": law.errors["Q"]}
     averages = law.averages(test)
     for name in ("test_error", "squared_bias"):
         found |= {name: averages[name].value, f"{name}_mcse": averages[name].mcse}
@@ -116,13 +123,20 @@ def both(train: Task, test: Task, effort: dict, seed: int, **given: Any) -> dict
 
 
 def law_curve(
-    source: Task, target: Task, test: Task, width: int, effort: dict, seed: int, **given: Any
+    source: Task,
+    target: Task,
+    test: Task,
+    width: int,
+    effort: dict,
+    seed: int,
+    couplings: list[float] = COUPLINGS,
+    **given: Any,
 ) -> tuple[unit_law.TransferLawProblem, xr.Dataset]:
     """Both theories over the couplings; the law's with Monte Carlo errors."""
     problem = unit_law.TransferLawProblem(source, target, rng=seed, **effort, **given)
-    law = problem.sweep(test, widths=[width], couplings=COUPLINGS)
+    law = problem.sweep(test, widths=[width], couplings=couplings)
     scalar = transfer.coupling_sweep(
-        source, target, test, widths=[width], couplings=COUPLINGS, **given
+        source, target, test, widths=[width], couplings=couplings, **given
     )
     found = {f"scalar_{name}": scalar[name] for name in NAMES}
     for name in NAMES:
@@ -130,12 +144,12 @@ def law_curve(
     return problem, xr.Dataset(found).isel(width=0, drop=True)
 
 
-def law_images(case: str, seed: int) -> xr.Dataset:
+def law_images(case: str, seed: int, particles: int = 2000) -> xr.Dataset:
     """Both theories on the tasks of `sampled_images`: the source's as ``source_*``."""
     source, target, test = image_tasks(case)
     width, given = IMAGES["width"], {"temperature": IMAGES["temperature"]}
     given["readout_precision"] = CASES[case]["readout_precision"]
-    effort = {"particles": 2000, "warmup": 80, "draws": 24, "tolerance": 0.05}
+    effort = {"particles": particles, "warmup": 80, "draws": 24, "tolerance": 0.05}
     problem, found = law_curve(source, target, test, width, effort, seed, **given)
     scalar = one_task.solve(source, width=width, **given)
     outcome = scalar.predict(test.X, test.y)
@@ -152,7 +166,9 @@ def law_widths(activation: str, width: int, seed: int) -> dict[str, float]:
     """Both theories on the task of `sampled_widths`."""
     effort = {"particles": 2000, "warmup": 60, "draws": 60, "tolerance": 0.05}
     given = {"width": width, "activation": activation, "temperature": 0.1}
-    return both(*teacher_tasks(), effort, seed, **given)
+    found = both(*teacher_tasks(), effort, seed, **given)
+    del found["law"]
+    return found
 
 
 def law_digits(width: int, seed: int) -> xr.Dataset:
@@ -224,8 +240,7 @@ def own_variance(
 
 def per_unit(width: int, temperature: float, seed: int) -> dict[str, float]:
     """Networks of a hundred digits, and units with a q of their own or the mean one, twice each."""
-    sizes = {"n_source": 100, "n_target": 20, "n_test": 200}
-    tasks = transfer_tasks(digits(), "3,8|4,9", "3,8|4,9", **sizes, seed=0)
+    tasks = transfer_tasks(digits(), "3,8|4,9", "3,8|4,9", **HUNDRED, seed=0)
     rng, given = np.random.default_rng(seed), {"width": width, "temperature": temperature}
     plan = dict(chains=8, warmup=200, draws=100, thin=2, rng=rng, progress=False)
     drawn = sample_posterior(tasks.source, test=tasks.test, **plan, **given)
@@ -243,6 +258,107 @@ def per_unit(width: int, temperature: float, seed: int) -> dict[str, float]:
     return found
 
 
+PLANS = {  # of networks, by the number of labels
+    100: dict(chains=8, warmup=200, draws=60, thin=4),
+    300: dict(chains=6, warmup=100, draws=40, thin=4),
+}
+
+
+def cavity(width: int, readout_precision: float, seed: int) -> xr.Dataset:
+    """A hundred digits: networks, both theories, and what a unit feels of the others.
+
+    ``refed_*`` are the theory's equations at averages over the networks' own units.
+    """
+    tasks = transfer_tasks(digits(), "3,8|4,9", "3,8|4,9", **HUNDRED, seed=0)
+    at = other_units.Setting(tasks.source, width, 0.01, readout_precision)
+    return _cavity(at, tasks.test, np.random.default_rng(seed))[0]
+
+
+def _cavity(
+    at: other_units.Setting, test: Task, rng: np.random.Generator
+) -> tuple[xr.Dataset, unit_law.UnitLawSolution]:
+    """That, and the law with networks' units and closure in place of its own."""
+    labels = at.train.n_examples
+    plan = PLANS[labels] | ({"thin": 8} if at.width == 25 else {})
+    whole, others = other_units.networks(at, test, rng, plan)
+    found = {f"networks_{name}": x for name, x in chains(whole, test).items()}
+    found |= {f"others_{name}": x for name, x in chains(others, test).items()}
+    refed, closed, second = other_units.refed(whole, at, test)
+    found |= {f"refed_{name}": x for name, x in refed.items()}
+    effort = {"particles": 2000, "warmup": 80, "draws": 40, "tolerance": 0.1}
+    given = at._asdict()
+    told = both(given.pop("train"), test, effort, rng, **given)
+    law = told.pop("law")
+    found |= {k if k.startswith("scalar") else f"law_{k}": x for k, x in told.items()}
+    found["law_readout_variance"] = law.readout_variance
+    squares = law.particles.weights.square
+    found["law_carriers"] = at.width * squares.mean() ** 2 / (squares**2).mean()
+    weights = whole.hidden_weights.values.reshape(-1, at.train.n_features)
+    weights = weights[rng.permutation(len(weights))]
+    responses = other_units.Responses.of(others, at)
+    by_unit = other_units.felt(weights[:400], responses, law, at, second)
+    found |= {k: ("unit", x) if np.ndim(x) else x for k, x in by_unit.items()}
+    return xr.Dataset(found), other_units.with_units(law, weights[:16_000], closed)
+
+
+def cavity_digits(width: int, seed: int) -> xr.Dataset:
+    """The same for the source of chapter 07; and targets by the theory around networks' units."""
+    source, target, test = digit_tasks(0)
+    rng = np.random.default_rng(seed)
+    found, fed = _cavity(other_units.Setting(source, width, 0.01, 1.0), test, rng)
+    effort = {"particles": 2000, "warmup": 80, "draws": 24, "tolerance": 0.1}
+    problem = unit_law.TransferLawProblem(source, target, temperature=0.01, rng=rng, **effort)
+    problem._sources[float(width)] = fed
+    told = problem.sweep(test, widths=[width], couplings=[1.0, np.inf]).isel(width=0, drop=True)
+    names = [name for name in NAMES if name != "Q_s"]
+    return found.merge({f"fed_{name}": told[name] for name in names}).merge(
+        {f"fed_{name}_mcse": told[f"{name}_mcse"] for name in names}
+    )
+
+
+def levels(width: int, seed: int) -> xr.Dataset:
+    """Chains of the source of chapter 07 without tempering: their levels, and who carries."""
+    source, _, test = digit_tasks(0)
+    plan = dict(chains=12, warmup=150, draws=12, thin=8, weights=True, rng=seed, progress=False)
+    drawn = sample_posterior(source, test=test, width=width, temperature=0.01, **plan)
+    at = other_units.Setting(source, width, 0.01, 1.0)
+    number, largest = other_units.carriers(drawn, at)
+    found = {name: drawn[name].mean("draw").values for name in ("order_parameter", "test_error")}
+    found |= {"carriers": number.mean(1), "largest_share": largest.mean(1)}
+    return xr.Dataset({name: ("network_chain", x) for name, x in found.items()})
+
+
+def activations(activation: str, seed: int) -> xr.Dataset:
+    """A hundred digits, 50 units, T = 0.1: sampled sources and targets, and both theories."""
+    tasks = transfer_tasks(digits(), "3,8|4,9", "3,8|4,9", **HUNDRED, seed=0)
+    source, target, test = tasks.source, tasks.target, tasks.test
+    couplings, rng = [0.0, 1.0, np.inf], np.random.default_rng(seed)
+    at = {"activation": activation, "temperature": 0.1}
+    given = dict(width=50, rng=rng, progress=False, **at)
+    plan = dict(chains=8, warmup=200, draws=100, thin=4)
+    drawn = sample_posterior(source, test=test, weights=True, **plan, **given)
+    found = {f"source_{name}": x for name, x in chains(drawn, test).items()}
+    around = dict(sources=drawn.isel(draw=slice(15, None, 17)), test=test)
+    around |= dict(chains=2, warmup=40, draws=24, thin=3)
+    points = [
+        statistics(sample_transfer(source, target, coupling=coupling, **around, **given))
+        for coupling in couplings
+    ]
+    found |= {name: ("coupling", [point[name] for point in points]) for name in points[0]}
+    effort = {"particles": 2000, "warmup": 60, "draws": 40, "tolerance": 0.1}
+    problem, told = law_curve(source, target, test, 50, effort, seed, couplings, **at)
+    found |= {f"theory_{name}": x for name, x in told.items()}
+    law = problem.source_law(50.0)
+    scalar = one_task.solve(source, width=50, **at)
+    outcome = scalar.predict(test.X, test.y)
+    found["source_scalar_Q"] = scalar.Q
+    found["source_scalar_test_error"] = outcome.test_error.mean()
+    error = law.averages(test)["test_error"]
+    found |= {"source_law_Q": law.Q, "source_law_Q_mcse": law.errors["Q"]}
+    found |= {"source_law_test_error": error.value, "source_law_test_error_mcse": error.mcse}
+    return xr.Dataset(found, coords={"coupling": couplings})
+
+
 def terms(left_out: str, seed: int) -> dict[str, float]:
     """The teacher of chapter 07 at width 40 and γ = 2, with one term of the equations left out."""
     source, target, test = shared_teacher(40, 0)
@@ -258,9 +374,12 @@ def terms(left_out: str, seed: int) -> dict[str, float]:
 
 
 SWEEPS = {
-    "images": Sweep(sampled_images, {"case": list(CASES)}, seed=17),
+    "images": Sweep(sampled_images, {"case": RICH}, seed=17),
     "widths": Sweep(sampled_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),
-    "law_images": Sweep(law_images, {"case": list(CASES)}, seed=17),
+    "law_images": Sweep(law_images, {"case": RICH}, seed=17),
+    "cavity": Sweep(cavity, {"readout_precision": [1.0], "width": [25, 50, 100, 200]}, seed=17),
+    "cavity_rich": Sweep(cavity, {"readout_precision": [50.0], "width": [100]}, seed=17),
+    "levels": Sweep(levels, {"width": [50]}, seed=17),
     "per_unit": Sweep(per_unit, {"width": [25, 100], "temperature": [0.01]}, seed=17),
     "terms": Sweep(terms, {"left_out": ["none", "field", "pull", "known"]}, seed=17),
     "law_widths": Sweep(law_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),
