@@ -774,6 +774,14 @@ MUTANTS = [
         "theory/deep/test_deep_baselines.py",
         "",
     ),
+    Mutant(
+        "what unfinished solutions lack",
+        LARGE + "iterative.py",
+        "float(lacking.sum() / max",
+        "float(0.5 * lacking.sum() / max",
+        "theory/large/test_remainder.py",
+        "",
+    ),
 ]
 
 
