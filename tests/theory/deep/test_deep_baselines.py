@@ -177,10 +177,11 @@ def test_precisions_act_on_their_own_layer() -> None:
         ({"source_weight_precisions": (1.0, "a")}, TypeError, "source_weight_precisions"),
         ({"weight_precisions": (1.0, 2.0), "weight_precision": 2.0}, ValueError, "or weight_prec"),
         ({"baseline": "nothing"}, ValueError, "baseline"),
+        ({"couplings": []}, ValueError, "at least one entry"),
     ],
 )
 def test_bad_precisions_and_baselines(
     given: dict[str, Any], error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        deep.coupling_sweep(*deterministic(), widths=WIDTHS, couplings=[1.0], **given)
+        deep.coupling_sweep(*deterministic(), widths=WIDTHS, **({"couplings": [1.0]} | given))

@@ -181,6 +181,8 @@ class DeepTransferProblem:
             check_choice("baseline", baseline, BASELINES)
         widths = check_widths(widths, self.depth)
         each = [check_couplings(entry, self.depth) for entry in couplings]
+        if not each:
+            raise ValueError("couplings must hold at least one entry, got none")
         check_task("test", test, self.target.n_features)
         names = (*SCALARS, *AVERAGED)
         table = {name: np.zeros(len(each)) for name in names}

@@ -95,7 +95,7 @@ class LargeTransferProblem(PreparedLargeTransfer):
         few solved for whole (`LargeOptions`); coupled networks of the others are NaN, and
         ``screened`` holds what the part says of all.
         """
-        if baseline:
+        if baseline is not None:
             return super().candidates(baseline=baseline, **lists)
         return tabulated(self, Grid.of(**lists)).errors
 
@@ -103,7 +103,7 @@ class LargeTransferProblem(PreparedLargeTransfer):
         self, *, baseline: str | None = None, **lists: Unpack[CandidateLists]
     ) -> Choice[Self]:
         """The candidate of least leave-one-out error among those of `candidates`."""
-        if baseline:
+        if baseline is not None:
             return super().choose(baseline=baseline, **lists)
         grid = Grid.of(**lists)
         found = tabulated(self, grid)
