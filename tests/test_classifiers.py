@@ -145,6 +145,9 @@ def test_several_outputs_have_no_iterative_solver(monkeypatch: pytest.MonkeyPatc
                     target.X, target.X[:, :2], source=given
                 )
         monkeypatch.setattr("tlnb.theory.large.problem.DENSE_UP_TO", source.n_examples - 1)
+    three, X, classes, _ = three_classes()
+    with pytest.raises(ValueError, match="OneVsRestClassifier"):
+        TransferGPClassifier(**GIVEN).fit(X, classes, source=three)
     dense = TransferGPRegressor(solver="dense", **GIVEN)
     assert dense.fit(target.X, target.X[:, :2], source=two).predict(target.X).shape == (8, 2)
 

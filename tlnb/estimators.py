@@ -129,9 +129,10 @@ def _check_several(theory: str, iterative: bool, n_examples: int) -> None:
         raise ValueError(f"theory must be 'scalar' with several outputs, got {theory!r}")
     if iterative:
         raise ValueError(
-            "solver must be 'dense' with several outputs, whose order parameters are matrices: fit "
-            f"one output at a time, or decompose the kernel of {n_examples} examples (8 bytes for "
-            "each pair of them, and time with their cube)"
+            "solver must be 'dense' with several outputs, whose order parameters are matrices, got "
+            f"{n_examples} examples for the iterative one: fit one output at a time (of classes, "
+            "one against the rest, with sklearn.multiclass.OneVsRestClassifier), or let the "
+            "regressor decompose the kernel"
         )
 
 
