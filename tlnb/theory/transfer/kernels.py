@@ -98,7 +98,7 @@ class CoupledKernels:
         if coupling in self._train:
             self._train.move_to_end(coupling)
             return self._train[coupling]
-        K_st, K_t, K_tt = self._three_blocks(*self._train_products(), coupling)
+        K_st, K_t, K_tt = self._three_blocks(*self._train_products(), self.covariances(coupling))
         blocks = TrainKernels(self.source.factor.projections(K_st), K_t, K_tt)
         self._train[coupling], self._latest = blocks, (coupling, K_st)
         while len(self._train) > max(1, CACHE // sum(block.size for block in blocks)):
@@ -137,9 +137,10 @@ class CoupledKernels:
         rotated: bool = True,
     ) -> TestKernels:
         """Kernels at this coupling of both training sets with new inputs."""
-        _, _, c_t, c_tt = self.covariances(coupling)
+        covariances = self.covariances(coupling)
+        _, _, c_t, c_tt = covariances
         norms = products[1].right
-        K_s, K_t, K_tt = self._three_blocks(*products, coupling)
+        K_s, K_t, K_tt = self._three_blocks(*products, covariances)
         return TestKernels(
             self.source.factor.projections(K_s) if rotated else K_s,
             K_t,
@@ -149,10 +150,10 @@ class CoupledKernels:
         )
 
     def _three_blocks(
-        self, of_source: InnerProducts, own: InnerProducts, coupling: float
+        self, of_source: InnerProducts, own: InnerProducts, covariances: WeightCovariances
     ) -> tuple[Array, Array, Array]:
         """K_s, K_t and K_tt of the training inputs with the inputs both products share."""
-        c_s, c_st, c_t, c_tt = self.covariances(coupling)
+        c_s, c_st, c_t, c_tt = covariances
         sigma = self.source.activation
         K_s = of_source.dual(sigma, c_s, c_st, c_t)
         K_t = own.dual(sigma, c_t, c_t, c_t)
