@@ -282,7 +282,10 @@ def test_groups_refuse(groups: Any) -> None:
 
 
 def draw(
-    images: Any = None, source: str = "0,1|2,3", target: str = "0,1|2,4", **options: Any
+    images: Images | None = None,
+    source: im.Groups = "0,1|2,3",
+    target: im.Groups = "0,1|2,4",
+    **options: Any,
 ) -> TransferTasks:
     sizes: dict[str, Any] = {"n_source": 24, "n_target": 8, "n_test": 12}
     return im.transfer_tasks(images or pool(), source, target, **(sizes | options))

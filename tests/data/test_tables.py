@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import ArrayLike
 from pandas import DataFrame
 
 from tlnb.data import tables
@@ -19,7 +20,7 @@ X = np.random.default_rng(0).standard_normal((12, 3))
 Y = np.arange(12) % 2 * 2 - 1
 
 
-def table(y: np.ndarray = Y, X: np.ndarray = X, label: str = "y") -> DataFrame:
+def table(y: ArrayLike = Y, X: np.ndarray = X, label: str = "y") -> DataFrame:
     return pd.DataFrame(X, columns=["a", "b", "c"]).assign(**{label: y})
 
 

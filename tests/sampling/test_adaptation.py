@@ -12,7 +12,7 @@ from tlnb.sampling.adaptation import ANGLES, SCALES, SHORTEST, Trajectory, jitte
 from tlnb.sampling.hmc import hmc, init, number_of_steps
 
 
-def of_precision(precision: np.ndarray) -> Callable:
+def of_precision(precision: float | np.ndarray) -> Callable:
     """L such that every coordinate is N(0, 1/precision)."""
 
     def log_likelihood(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

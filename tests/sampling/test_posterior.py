@@ -320,7 +320,7 @@ def test_dataset_has_the_stated_shape_and_attributes() -> None:
 def test_one_seed_gives_one_result(sampler: str) -> None:
     task, _ = tasks()
 
-    def run(seed: int) -> Dataset:
+    def run(seed: int | np.random.Generator) -> Dataset:
         return sample_posterior(
             task, width=3, sampler=sampler, chains=2, draws=4, warmup=4, rng=seed, **QUIET
         )

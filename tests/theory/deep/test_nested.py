@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ X, Z = RNG.standard_normal((5, 7)), RNG.standard_normal((4, 7))
 
 
 def nested(
-    name: str, left: list[float], cross: list[float], right: list[float]
+    name: str, left: Sequence[float], cross: Sequence[float], right: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """K between X as system a and Z as system b."""
     activation = get_activation(name)
