@@ -75,7 +75,14 @@ def test_the_verdict_is_the_dense_one(
     both = found.candidates.merge(dense.candidates, on=keys, suffixes=("", "_dense"))
     assert len(both) == len(found.candidates) == 3 * 3 + 6
     np.testing.assert_allclose(both.test_error, both.test_error_dense, rtol=3e-3)
+    coupled = both[both.coupling > 0]
+    off = np.abs(coupled.test_error - coupled.test_error_dense)
+    assert (off < 4 * coupled.solver_error + 1e-4 * coupled.test_error).all()
+    assert (both.solver_error[both.coupling == 0] == 0).all()
+    assert (coupled.solver_error < 1e-2 * coupled.test_error).all()
     if with_test:
+        off = np.abs(coupled.on_test_test_error - coupled.on_test_test_error_dense)
+        assert (off < 4 * coupled.on_test_solver_error + 1e-4).all()
         np.testing.assert_allclose(
             both.on_test_test_error, both.on_test_test_error_dense, rtol=3e-3
         )

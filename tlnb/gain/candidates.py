@@ -97,11 +97,18 @@ class Candidates:
         return int(self.left_out.test_error.mean(axis=1).argmin())
 
     def averages(self) -> pd.DataFrame:
-        """The table with the mean errors, of test examples under the prefix ``on_test_``."""
+        """The table with the mean errors, of test examples under the prefix ``on_test_``.
+
+        With ``solver_error`` of the test errors where the solver leaves any.
+        """
         columns = dict(zip(MEASURES, self.left_out.means().T, strict=True))
         if self.test is not None:
             found = zip(MEASURES, self.test.means().T, strict=True)
             columns |= {f"on_test_{name}": values for name, values in found}
+        if self.noise is not None:
+            columns["solver_error"] = self.noise[:, 0]
+            if self.test is not None:
+                columns["on_test_solver_error"] = self.noise[:, 1]
         return self.table.assign(**columns)
 
 

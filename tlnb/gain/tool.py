@@ -78,7 +78,7 @@ class TransferGain:
     trained : networks trained beside it, or None.
     width, n_train, n_test, classes, failures : N1; how many examples, outputs, failed candidates.
     screening : of a source above 12,000 examples, `tlnb.theory.large.screening.Screening`, else
-        None. The errors that its solver leaves are part of the gains' standard errors.
+        None. Errors of its solver stand in ``candidates`` and are part of the standard errors.
     theory : by which errors of the choices were computed; their Monte Carlo errors, if it has any,
         are part of the gains' standard errors. The curve, the candidates and the regret are always
         the scalar theory's.
