@@ -92,14 +92,8 @@ class Eigenbasis:
         return cls(np.maximum(e, 0.0), U)
 
     def check_resolution(self, temperature: float, precision: float = 1.0) -> None:
-        """Raise where T + K/λ1 is singular to rounding, as with duplicated inputs at T → 0."""
-        e = self.eigenvalues / precision
-        rounding = len(e) * np.finfo(float).eps * e[-1]
-        if temperature <= rounding and e[0] <= rounding:
-            raise ValueError(
-                f"temperature must exceed {rounding:.1e} here, got {temperature:.1e}: the kernel "
-                "is singular to rounding (duplicated or collinear inputs?)"
-            )
+        """As the function of this name does."""
+        check_resolution(self.eigenvalues, temperature, precision)
 
     def projections(self, B: Array) -> Array:
         """UᵀB for B of shape (P,) or (P, n)."""
@@ -117,6 +111,17 @@ class Eigenbasis:
     def squared_eigenvectors(self) -> Array:
         """U∘U, which gives the diagonal of every function of K."""
         return np.square(self.eigenvectors)
+
+
+def check_resolution(eigenvalues: Array, temperature: float, precision: float = 1.0) -> None:
+    """Raise where T + K/λ1 is singular to rounding, as with duplicated inputs at T → 0."""
+    e = eigenvalues / precision
+    rounding = len(e) * np.finfo(float).eps * e[-1]
+    if temperature <= rounding and e[0] <= rounding:
+        raise ValueError(
+            f"temperature must exceed {rounding:.1e} here, got {temperature:.1e}: the kernel "
+            "is singular to rounding (duplicated or collinear inputs?)"
+        )
 
 
 @dataclass(frozen=True, eq=False)

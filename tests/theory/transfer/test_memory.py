@@ -69,6 +69,21 @@ def test_the_equations_at_many_target_examples(n_source: int) -> None:
     assert used < 8 * (6 * 1200**2 + 3 * n_source * 1200)
 
 
+def test_a_whole_solution_at_many_target_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next coupling's matrices take the place of the last one's."""
+    for module in ("kernels", "prepared"):
+        monkeypatch.setattr(f"tlnb.theory.transfer.{module}.CACHE", 1)
+    problem = problem_of(40, 1200)
+    used, solution = peak(lambda: problem.solve(width=300, coupling=0.02))
+    assert len(problem._branches[300].points) == 2
+    assert solution.converged and used < 8 * (6 * 1200**2 + 3 * 40 * 1200)
+    # The target's own eigenvectors, which have been forgotten, are made again where needed.
+    alone = problem.solve(width=300, coupling=0.0)
+    expected = problem_of(40, 1200).solve(width=300, coupling=0.0)
+    np.testing.assert_allclose(alone.predict(problem.target.X[:5]).mean,
+                               expected.predict(problem.target.X[:5]).mean, rtol=1e-9)  # fmt: skip
+
+
 def test_frozen_features_at_many_target_examples() -> None:
     problem = problem_of(40, 1200)
     used, solution = peak(lambda: problem.solve(width=300, coupling=np.inf))

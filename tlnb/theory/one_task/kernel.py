@@ -40,6 +40,15 @@ class NetworkKernel:
         """K (P, P), factorised."""
         return Eigenbasis.of(self._matrix())
 
+    @cached_property
+    def eigenvalues(self) -> Array:
+        """Those of K (P,), ascending; they stay when the eigenvectors are forgotten."""
+        return self.factor.eigenvalues
+
+    def forget(self) -> None:
+        """Drop the factor, P² numbers, which is made again when it is asked for."""
+        self.__dict__.pop("factor", None)
+
     def _matrix(self) -> Array:
         c = self.variance
         return InnerProducts.of(self.X).dual(self.activation, c, c, c)

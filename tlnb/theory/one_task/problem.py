@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tlnb.chunking import chunks
 from tlnb.data.task import Task, check_task
 from tlnb.priors import OneTaskOptions, Priors, check_options
+from tlnb.theory.factors import check_resolution
 from tlnb.theory.one_task.kernel import NetworkKernel
 from tlnb.theory.one_task.saddle import LeastAction, least_action
 from tlnb.theory.one_task.solution import ProportionalSolution
@@ -87,11 +88,11 @@ class OneTaskProblem:
         """The saddle point of least action, labels in units of the readouts' prior."""
         if width not in self._saddles:
             T, precision = self._scalars(width)
-            factor = self.kernel.factor
-            factor.check_resolution(T, precision)
+            projections = self.projections()
+            check_resolution(self.kernel.eigenvalues, T, precision)
             self._saddles[width] = least_action(
-                factor.eigenvalues,
-                precision * self.projections() ** 2,
+                self.kernel.eigenvalues,
+                precision * projections**2,
                 width=width,
                 temperature=T * precision,
             )

@@ -45,6 +45,8 @@ class KernelBlocks(NamedTuple):
 
     def weakened(self, share: float) -> KernelBlocks:
         """The source's influence scaled down: at 0 the target is alone."""
+        if share == 1:
+            return self
         return self._replace(
             K_tt=share * self.K_tt,
             m=None if self.m is None else share**2 * self.m,

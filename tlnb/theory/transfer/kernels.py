@@ -98,11 +98,14 @@ class CoupledKernels:
         if coupling in self._train:
             self._train.move_to_end(coupling)
             return self._train[coupling]
+        # Before the new ones are made: of a large target there is room for one set only.
+        P = len(self.X)
+        most = max(1, CACHE // (P * (len(self.source.X) + 2 * P)))
+        while len(self._train) >= most:
+            self._train.popitem(last=False)
         K_st, K_t, K_tt = self._three_blocks(*self._train_products(), self.covariances(coupling))
         blocks = TrainKernels(self.source.factor.projections(K_st), K_t, K_tt)
         self._train[coupling], self._latest = blocks, (coupling, K_st)
-        while len(self._train) > max(1, CACHE // sum(block.size for block in blocks)):
-            self._train.popitem(last=False)
         return blocks
 
     def source_target(self, coupling: float) -> Array:

@@ -19,7 +19,7 @@ from tlnb.theory.one_task import OneTaskProblem
 from tlnb.theory.one_task.kernel import NetworkKernel
 from tlnb.theory.transfer.action import KernelBlocks
 from tlnb.theory.transfer.branch import Branch
-from tlnb.theory.transfer.kernels import CoupledKernels
+from tlnb.theory.transfer.kernels import CACHE, CoupledKernels
 from tlnb.theory.transfer.predictor import CoupledPredictor, Predictor
 from tlnb.theory.transfer.saddle import Overlaps, frozen
 
@@ -155,6 +155,7 @@ class PreparedTransfer:
         priors = self.priors.at_width(width)
         if (width, coupling) in self._blocks:
             return self._blocks[width, coupling]
+        self._blocks = {}
         V, K_t, K_tt = self.kernels.train(coupling)
         root = V / np.sqrt(self._source_noise(width))[:, None]
         few = root.shape[0] < root.shape[1]  # source examples
@@ -187,10 +188,12 @@ class PreparedTransfer:
         if np.isinf(coupling):
             return frozen(self.blocks(width, coupling))
         if width not in self._branches:
+            scratch = self.alone()
+            Q = scratch.saddle(width).Q
+            if self.target.n_examples**2 > CACHE // 4:
+                scratch.kernel.forget()
             self._branches[width] = Branch(
-                lambda g: self.blocks(width, g),
-                self.alone().saddle(width).Q,
-                self.priors.weight_precision,
+                lambda g: self.blocks(width, g), Q, self.priors.weight_precision
             )
         return self._branches[width].at(coupling)
 
