@@ -156,6 +156,8 @@ def test_what_a_dropped_point_may_be_better_by() -> None:
     np.testing.assert_allclose(found.dropped(whole), np.array([0.45, 0.47, 0.9]) + changes)
     lost = found.screening({0: np.full(2, np.nan), 1: whole[1]})
     assert lost.missed == pytest.approx(0.0) and lost.change == pytest.approx(0.02)
+    unseen = Finalists([0, 1], np.vstack([np.full(2, np.nan), part[1:]]), {}, 100, 4)
+    assert unseen.screening(whole) == lost
     every = Finalists([0, 1], None, {}, 300, 2)
     assert every.screening(whole) == (300, 2, 2, 0.0, 0.0) and every.dropped(whole).size == 0
 

@@ -116,7 +116,8 @@ class Finalists:
             return Screening(*counts, 0.0, 0.0)
         part = _least(self.part)
         least = {k: float(_least(errors)) for k, errors in whole.items()}
-        changes = np.array([error - part[k] for k, error in least.items() if np.isfinite(error)])
+        known = [k for k, error in least.items() if np.isfinite([error, part[k]]).all()]
+        changes = np.array([least[k] - part[k] for k in known])
         others = np.delete(part, self.kept)
         missed = 0.0
         if changes.size and np.isfinite(others).any():
