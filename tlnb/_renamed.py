@@ -163,10 +163,10 @@ class _Finder(MetaPathFinder):
         return ModuleSpec(fullname, _Loader())
 
 
-def renamed(old: str, new: str) -> Callable[[Callable], Callable]:
+def renamed(old: str, new: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator of a function that stands under its old name: calling it warns."""
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def warning(*args: Any, **kwargs: Any) -> Any:
             _warn(old, new, stacklevel=2)

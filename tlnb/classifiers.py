@@ -31,7 +31,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
     """What both classifiers do with the regressor of the same parameters."""
 
     _regressor: type
-    classes_: NDArray
+    classes_: NDArray[Any]
     regressor_: Any
 
     def _fit(self, X: ArrayLike, y: ArrayLike, **source: Any) -> None:
@@ -55,7 +55,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return self.regressor_.predict(X)
 
-    def predict(self, X: ArrayLike) -> NDArray:
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class of the mean output at inputs ``X`` (n, N0)."""
         mean = self.decision_function(X)
         return self.classes_[(mean > 0).astype(int) if mean.ndim == 1 else mean.argmax(1)]

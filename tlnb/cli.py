@@ -213,7 +213,7 @@ def _gain(arguments: argparse.Namespace) -> None:
             raise _OutputError(f"standard output cannot be written: {error.strerror}") from error
 
 
-def _one(tasks: list) -> Any:
+def _one(tasks: list[Any]) -> Any:
     return tasks[0] if len(tasks) == 1 else tasks
 
 

@@ -8,7 +8,7 @@ means and deviations are then (n, C), and order parameters matrices.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,7 +104,7 @@ def _alone(
     theory: str,
     rng: int | np.random.Generator | None,
     solver: str,
-    parameters: dict,
+    parameters: dict[str, Any],
 ) -> (
     one_task.ProportionalSolution
     | LargeSolution

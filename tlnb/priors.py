@@ -88,7 +88,7 @@ def weight_covariances(
 class OneTaskOptions(TypedDict, total=False):
     """The keywords by which priors of one network are given; see `Priors`."""
 
-    activation: str | Activation | Callable
+    activation: str | Activation | Callable[..., Any]
     temperature: float
     weight_precision: float
     readout_precision: float | None
@@ -151,7 +151,7 @@ class Priors:
 
     def __init__(
         self,
-        activation: str | Activation | Callable = "erf",
+        activation: str | Activation | Callable[..., Any] = "erf",
         temperature: float = 0.01,
         weight_precision: float = 1.0,
         readout_precision: float | None = 1.0,
@@ -249,7 +249,7 @@ class PriorsAtWidth(Priors):
 
 
 def _readouts(
-    start: str, precision: float | None, richness: float | None, unsaid: tuple = (None,)
+    start: str, precision: float | None, richness: float | None, unsaid: tuple[Any, ...] = (None,)
 ) -> tuple[float | None, float | None]:
     """The pair (readout precision, richness), one of which is None."""
     if richness is None:

@@ -19,6 +19,8 @@ would do: they rank sources, they do not say whether to transfer.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import svd
@@ -260,7 +262,7 @@ def kernel_alignment(kernel: ArrayLike, y: ArrayLike, *, centred: bool = True) -
     return float(np.einsum("ic,ij,jc->", codes, K, codes) / sizes) if sizes > 0 else 0.0
 
 
-def _classes(y: ArrayLike, n: int) -> tuple[Array, NDArray]:
+def _classes(y: ArrayLike, n: int) -> tuple[Array, NDArray[Any]]:
     """Which example (n,) is of which class, as an array (n, classes) of 0 and 1; the classes."""
     y = np.asarray(y)
     if y.shape != (n,):

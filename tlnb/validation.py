@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -155,7 +156,7 @@ def check_seed(name: str, value: object) -> int:
     return check_count(name, value, least=0)
 
 
-def read_only(values: ArrayLike) -> NDArray:
+def read_only(values: ArrayLike) -> NDArray[Any]:
     """Return a copy of ``values`` that nobody can write to."""
     copy = np.array(values)
     copy.flags.writeable = False

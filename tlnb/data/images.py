@@ -22,7 +22,7 @@ from itertools import combinations
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +33,7 @@ from tlnb.validation import check_count, check_inputs, check_rng
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CIFAR_RECORD = 1 + 3 * 32 * 32
 
-File = str | PathLike
+File = str | PathLike[str]
 Groups = str | Sequence[str | Sequence[int]]
 
 
@@ -57,7 +57,7 @@ class Images:
 
     pixels: NDArray[np.float64] = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)
-    ids: NDArray = field(repr=False)
+    ids: NDArray[Any] = field(repr=False)
     name: str
 
     def __init__(
@@ -104,7 +104,7 @@ def digits() -> Images:
     return Images(data.images / 16, data.target, name="digits")
 
 
-def read_idx(path: File) -> NDArray:
+def read_idx(path: File) -> NDArray[Any]:
     """Return the array that an IDX file holds, plain or gzip, in the machine's byte order.
 
     The format: two zero bytes, a code for the type of the entries, the number of dimensions (here
@@ -326,7 +326,7 @@ def transfer_tasks(
 
 def assert_disjoint(*tasks: Task) -> None:
     """Raise a ValueError that names them if examples are in two of the tasks, or have no ids."""
-    known: list[tuple[str, set]] = []
+    known: list[tuple[str, set[Any]]] = []
     for task in tasks:
         ids = getattr(task, "ids", None)
         name = getattr(task, "name", type(task).__name__)
@@ -340,7 +340,10 @@ def assert_disjoint(*tasks: Task) -> None:
 
 
 def _draw(
-    images: Images, groups: dict[str, tuple], numbers: dict[str, int], rng: np.random.Generator
+    images: Images,
+    groups: dict[str, tuple[Any, ...]],
+    numbers: dict[str, int],
+    rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """Return rows of the pool for each kind of task, one kind after the other, none twice."""
     known = np.unique(images.labels).tolist()
@@ -391,5 +394,5 @@ def _is_count(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
-def _kind(array: NDArray) -> str:
+def _kind(array: NDArray[Any]) -> str:
     return f"{array.dtype} of shape {array.shape}"

@@ -8,6 +8,7 @@ output vector is that of its largest entry. The simplex code gives 1 to the own 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -92,7 +93,7 @@ def check_outputs_task(name: str, task: object, n_features: int | None = None) -
 
 def class_codes(
     labels: ArrayLike, classes: ArrayLike | None = None, code: str = "simplex"
-) -> tuple[Array, NDArray]:
+) -> tuple[Array, NDArray[Any]]:
     """Codes (P, C) of class labels (P,), and the classes (C,), in ascending order.
 
     Parameters

@@ -22,7 +22,7 @@ _IMAGES = re.compile(r"(?P<head>.*)images(?P<middle>[-.]idx)3(?P<tail>-ubyte(\.g
 _CIFAR = {"train": "data_batch_*.bin", "test": "test_batch.bin"}
 
 
-def read_pool(place: str | os.PathLike, part: str = "test") -> Images:
+def read_pool(place: str | os.PathLike[str], part: str = "test") -> Images:
     """Read the pool of images that a folder holds.
 
     Parameters
@@ -70,7 +70,7 @@ def _of(name: str, parts: tuple[str, ...]) -> bool:
     return ("train" if "train" in name.lower() else "test") in parts
 
 
-def _read(folder: Path, pair: re.Match) -> Images:
+def _read(folder: Path, pair: re.Match[str]) -> Images:
     compressed = pair["tail"].removesuffix(".gz")
     stem = f"{pair['head']}labels{pair['middle']}1{compressed}"
     labels = next((p for p in (folder / stem, folder / f"{stem}.gz") if p.exists()), None)

@@ -40,16 +40,16 @@ class LabelledData(NamedTuple):
     """Inputs and labels as read: ``X`` (P, N0), ``y`` (P,), and a test set if there is one."""
 
     X: NDArray[np.float64]
-    y: NDArray
+    y: NDArray[Any]
     X_test: NDArray[np.float64] | None = None
-    y_test: NDArray | None = None
+    y_test: NDArray[Any] | None = None
 
 
 def read(
-    source: str | os.PathLike | tuple[ArrayLike | os.PathLike, ...],
+    source: str | os.PathLike[str] | tuple[ArrayLike | os.PathLike[str], ...],
     *,
     label: str | None = None,
-    test: str | os.PathLike | None = None,
+    test: str | os.PathLike[str] | None = None,
 ) -> LabelledData:
     """Read labelled data from a file, or check a pair of arrays.
 
@@ -117,7 +117,7 @@ def class_codes(y: ArrayLike, classes: ArrayLike) -> NDArray[np.float64]:
 
 def class_tasks(
     data: LabelledData, kind: str = "auto", name: str = ""
-) -> tuple[list[Task], list[Task] | None, NDArray | None]:
+) -> tuple[list[Task], list[Task] | None, NDArray[Any] | None]:
     """The tasks that labelled data make, their test sets, and the classes.
 
     Parameters
@@ -174,7 +174,7 @@ def class_tasks(
         known = ", ".join(map(str, distinct[:20]))
         raise ValueError(f"{where}y_test must hold classes among {known}, got {min(new)}")
 
-    def tasks(X: NDArray, y: NDArray) -> list[Task]:
+    def tasks(X: NDArray[Any], y: NDArray[Any]) -> list[Task]:
         codes = class_codes(y, distinct)
         if len(distinct) == 2:
             return [Task(X, codes[1], name=name)]
@@ -187,7 +187,7 @@ def class_tasks(
     return tasks(data.X, y), held_out, distinct
 
 
-def _npy(path: str | os.PathLike) -> NDArray:
+def _npy(path: str | os.PathLike[str]) -> NDArray[Any]:
     try:
         return np.load(path, allow_pickle=False)
     except OSError:
@@ -196,7 +196,7 @@ def _npy(path: str | os.PathLike) -> NDArray:
         raise ValueError(f"{path} must be an .npy file of a plain array: {error}") from error
 
 
-def _checked(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray]:
+def _checked(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[Any]]:
     X = check_inputs(X)
     y = np.asarray(y)
     numbers = check_labels(y, len(X))
@@ -228,7 +228,7 @@ def _read_npz(path: Path) -> LabelledData:
     return data
 
 
-def _from_table(path: Path, label: str | None) -> tuple[NDArray, NDArray, str, list[str]]:
+def _from_table(path: Path, label: str | None) -> tuple[NDArray[Any], NDArray[Any], str, list[str]]:
     """Features, labels, the name of the label column, and those of the others."""
     table = _read_table(path)
     names = [str(column) for column in table.columns]

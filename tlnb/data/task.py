@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,7 +46,7 @@ class Task:
 
     X: NDArray[np.float64] = field(repr=False)
     y: NDArray[np.float64] = field(repr=False)
-    ids: NDArray | None = field(repr=False)
+    ids: NDArray[Any] | None = field(repr=False)
     name: str
 
     def __init__(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -129,7 +129,7 @@ class Grid(NamedTuple):
         """Every (temperature, level)."""
         return list(product(self.temperatures.tolist(), self.levels.tolist()))
 
-    def row(self, width: float, coupling: float, point: tuple[float, float]) -> tuple:
+    def row(self, width: float, coupling: float, point: tuple[float, float]) -> tuple[Any, ...]:
         """A row of `COLUMNS`."""
         T, level = point
         size = width if np.isfinite(width) else self.width if np.isfinite(self.width) else 1.0
@@ -143,13 +143,13 @@ class Tally:
     def __init__(self, targets: Sequence[Task], tests: Sequence[Task] | None) -> None:
         self.y = np.array([task.y for task in targets])
         self.y_test = None if tests is None else np.array([task.y for task in tests])
-        self.rows: list[tuple] = []
+        self.rows: list[tuple[Any, ...]] = []
         self.left_out: list[tuple[Array, Array]] = []
         self.test: list[tuple[Array, Array]] = []
         self.noise: list[Array] = []
         self.failures: list[str] = []
 
-    def add(self, row: tuple, networks: Iterable[tuple]) -> float:
+    def add(self, row: tuple[Any, ...], networks: Iterable[tuple[Any, ...]]) -> float:
         """A candidate: of each class the leave-one-out and, if there are tests, the prediction.
 
         After them come the errors of both mean Gibbs errors, if the solver leaves any. Returns
@@ -271,7 +271,7 @@ def _alone(
     return solution.leave_one_out(), prediction
 
 
-def under(problems: Sequence, row: tuple) -> list:
+def under(problems: Sequence[Any], row: tuple[Any, ...]) -> list[Any]:
     """The problems under the temperature and readout precision of a row."""
     _, _, temperature, _, readout_precision = row
     changes = {"temperature": temperature, "readout_precision": readout_precision}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,10 +28,10 @@ class GainData(NamedTuple):
 
 
 def from_files(
-    source: Sequence[str | os.PathLike],
-    target: Sequence[str | os.PathLike],
+    source: Sequence[str | os.PathLike[str]],
+    target: Sequence[str | os.PathLike[str]],
     *,
-    test: Sequence[str | os.PathLike] | None = None,
+    test: Sequence[str | os.PathLike[str]] | None = None,
     label: str | None = None,
     labels: str = "auto",
     scale: bool = True,
@@ -82,7 +82,7 @@ def from_files(
 
 
 def from_images(
-    place: str | os.PathLike,
+    place: str | os.PathLike[str],
     source: str,
     target: str,
     *,
@@ -124,9 +124,9 @@ def from_images(
 
 
 def _read(
-    paths: Sequence[str | os.PathLike],
+    paths: Sequence[str | os.PathLike[str]],
     label: str | None,
-    test: Sequence[str | os.PathLike] | None = None,
+    test: Sequence[str | os.PathLike[str]] | None = None,
 ) -> LabelledData:
     if len(paths) > 1:
         data = read(tuple(paths))
@@ -141,7 +141,7 @@ def _read(
     return data if test is None else data._replace(**_as_test(read(tuple(test))))
 
 
-def _as_test(data: LabelledData) -> dict:
+def _as_test(data: LabelledData) -> dict[str, Any]:
     return {"X_test": data.X, "y_test": data.y}
 
 

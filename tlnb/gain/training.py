@@ -82,7 +82,7 @@ def train_networks(
         As `tlnb.networks.train_mode` does.
     """
     check_choice("decay_to", decay_to, DECAYS)
-    taught: dict[tuple, Mode] = {}
+    taught: dict[tuple[Any, ...], Mode] = {}
     outputs, converged = {}, {}
     for way, point in points.items():
         at = Priors(

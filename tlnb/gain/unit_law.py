@@ -54,8 +54,8 @@ class UnitLaw:
         self.sources, self.targets, self.tests = sources, targets, tests
         self.seed, self.priors = rng, priors
         self.effort = EFFORT if effort is None else effort
-        self._problems: dict[tuple, unit_law.TransferLawProblem] = {}
-        self._solved: dict[tuple, Again] = {}
+        self._problems: dict[tuple[Any, ...], unit_law.TransferLawProblem] = {}
+        self._solved: dict[tuple[Any, ...], Again] = {}
 
     def __call__(self, row: pd.Series, *, alone: bool = False) -> Again | None:
         """Errors of a candidate, a row of its table; None at infinite width.

@@ -129,7 +129,7 @@ def train_two_layer(
     task: Task,
     *,
     width: int | None = None,
-    activation: str | Activation | Callable = "erf",
+    activation: str | Activation | Callable[..., Any] = "erf",
     loss: str = "logistic",
     regularization: float = 0.01,
     optimizer: str = "lbfgs",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,7 +67,7 @@ class TwoLayerNetwork:
         self,
         first_layer: ArrayLike,
         readout: ArrayLike | None = None,
-        activation: str | Activation | Callable = "erf",
+        activation: str | Activation | Callable[..., Any] = "erf",
         feature_mean: ArrayLike | None = None,
     ) -> None:
         W = check_inputs(first_layer, "first_layer")
@@ -89,7 +90,7 @@ class TwoLayerNetwork:
         width: int,
         n_features: int,
         *,
-        activation: str | Activation | Callable = "erf",
+        activation: str | Activation | Callable[..., Any] = "erf",
         rng: int | np.random.Generator,
     ) -> TwoLayerNetwork:
         """Return a network of standard normal weights in both layers."""

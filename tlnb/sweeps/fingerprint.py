@@ -43,7 +43,7 @@ def _encode(value: Any) -> Any:
 
 
 @cache
-def code_fingerprint(function: Callable) -> str:
+def code_fingerprint(function: Callable[..., Any]) -> str:
     """Hash of the code that ``function`` runs: its module, what that imports beside it, and tlnb.
 
     Beside it are modules that are neither of the standard library nor installed; they are followed
@@ -60,7 +60,7 @@ def code_fingerprint(function: Callable) -> str:
 
 
 @cache
-def worker_fingerprint(function: Callable) -> str:
+def worker_fingerprint(function: Callable[..., Any]) -> str:
     """Hash of the code that a worker has to import, to hold against that of the sweep.
 
     That is all of `code_fingerprint`, but a function of a script or notebook travels by value, and
@@ -138,7 +138,7 @@ def _local_file(name: str) -> Path | None:
     return None if any(path.is_relative_to(folder) for folder in folders) else path
 
 
-def _named_by(function: Callable, module: ModuleType) -> dict[str, str]:
+def _named_by(function: Callable[..., Any], module: ModuleType) -> dict[str, str]:
     """Source of a function, and of all that it names in its module, at any depth."""
     found: dict[str, str] = {}
     unread: dict[str, Any] = {function.__qualname__: function}

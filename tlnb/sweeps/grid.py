@@ -33,7 +33,7 @@ def point_seed(seed: int, point: Mapping[str, Any]) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=spawn_key).generate_state(1, np.uint64)[0])
 
 
-def check_grid(grid: Mapping[str, Sequence]) -> dict[str, list]:
+def check_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     """Return the values by parameter, as plain numbers, strings or booleans of one kind each."""
     if not isinstance(grid, Mapping) or not grid:
         raise ValueError(f"grid must map at least one parameter to its values, got {grid!r}")
@@ -52,7 +52,9 @@ def check_grid(grid: Mapping[str, Sequence]) -> dict[str, list]:
     return axes
 
 
-def check_function(function: Callable, axes: Mapping[str, list], fixed: dict[str, Any]) -> bool:
+def check_function(
+    function: Callable[..., Any], axes: Mapping[str, list[Any]], fixed: dict[str, Any]
+) -> bool:
     """Return whether the function takes a seed."""
     found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
     for part in getattr(function, "__qualname__", "-").split("."):

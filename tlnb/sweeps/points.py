@@ -36,7 +36,7 @@ class Point(NamedTuple):
 
 def compute(
     number: int,
-    function: Callable,
+    function: Callable[..., Any],
     point: Point,
     dims: Mapping[str, Sequence[str]],
     parent: int | None,
@@ -69,7 +69,7 @@ def _leave_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _as_dataset(result: Any, dims: Mapping, taken: set[str]) -> xr.Dataset:
+def _as_dataset(result: Any, dims: Mapping[str, Any], taken: set[str]) -> xr.Dataset:
     if not isinstance(result, (Mapping, xr.Dataset)) or not result:
         raise TypeError(f"function must return named arrays or a Dataset, got {result!r}")
     if not isinstance(result, xr.Dataset):
@@ -84,7 +84,7 @@ def _as_dataset(result: Any, dims: Mapping, taken: set[str]) -> xr.Dataset:
     return result.copy()
 
 
-def merge(axes: dict[str, list], points: list[Point], failures: list[str]) -> xr.Dataset:
+def merge(axes: dict[str, list[Any]], points: list[Point], failures: list[str]) -> xr.Dataset:
     """Return the points as one Dataset; one that is unlike the first joins the failures."""
     whole = {i: read(points[i].file, points[i].fingerprint)
              for i, failure in enumerate(failures) if not failure}  # fmt: skip

@@ -24,9 +24,9 @@ from tlnb.validation import check_count
 
 def run_grid(
     function: Callable[..., Mapping[str, Any] | xr.Dataset],
-    grid: Mapping[str, Sequence],
+    grid: Mapping[str, Sequence[Any]],
     *,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     seed: int,
     fixed: Mapping[str, Any] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
@@ -131,7 +131,7 @@ def run_grid(
 
 
 def _compute_missing(
-    function: Callable,
+    function: Callable[..., Any],
     points: list[Point],
     dims: Mapping[str, Sequence[str]],
     backend: str,

@@ -17,7 +17,7 @@ import xarray as xr
 from tlnb.errors import warn_caller
 
 
-def load(path: str | os.PathLike) -> xr.Dataset:
+def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """Read a file that `run_grid` wrote; warn of failed points.
 
     Raises

@@ -71,7 +71,7 @@ class ClusterKernel(TiledKernel):
         parts = list(chunks(len(X), 1, check_count("tile", tile)))
         store = store_for(X, activation, variance, tile, folder)
         inputs = client.scatter([X[part] for part in parts], hash=False)
-        tiles: dict[tuple[int, int], Future] = {
+        tiles: dict[tuple[int, int], Future[Any]] = {
             (i, j): client.submit(
                 tile_of,
                 inputs[i],
@@ -88,7 +88,7 @@ class ClusterKernel(TiledKernel):
         client.gather([client.submit(len, each, pure=False) for each in tiles.values()])
         return cls(tiles, parts, client)
 
-    def _of_tiles(self, function: Any, chosen: list[tuple[int, int]]) -> list:
+    def _of_tiles(self, function: Any, chosen: list[tuple[int, int]]) -> list[Any]:
         return self.client.gather(
             [self.client.submit(function, self.tiles[pair], pure=False) for pair in chosen]
         )
@@ -110,7 +110,7 @@ class ClusterKernel(TiledKernel):
         """K B for B of shape (P, n)."""
         client, B32 = self.client, B.astype(np.float32)
         sent = client.scatter([B32[part] for part in self.parts], hash=False)
-        into: list[list[Future]] = [[] for _ in self.parts]
+        into: list[list[Future[Any]]] = [[] for _ in self.parts]
         for (i, j), tile in self.tiles.items():
             into[i].append(client.submit(np.matmul, tile, sent[j], pure=False))
             if i != j:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class PreparedLargeTransfer(TransferProblem):
         self._interpolants: dict[float, Interpolant] = {}
         self._own: InnerProducts | None = None
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_interpolants": {}, "_source_saddles": {}, "_own": None}
 
     def source_saddle(self, width: float) -> EstimatedSaddle:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -163,7 +163,7 @@ class Folder:
 
     folder: Path
 
-    def claim(self, identity: dict) -> None:
+    def claim(self, identity: dict[str, Any]) -> None:
         """Say which kernel the folder is for, or raise if it is for another one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         label = self.folder / "kernel.json"
@@ -201,7 +201,7 @@ def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     beside.replace(path)
 
 
-def _identity(X: Array, activation: Activation, variance: float, tile: int) -> dict:
+def _identity(X: Array, activation: Activation, variance: float, tile: int) -> dict[str, Any]:
     probe = np.linspace(-3.0, 3.0, 61)
     return {
         "inputs": hashlib.sha256(np.ascontiguousarray(X).tobytes()).hexdigest(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,7 @@ class OutputsProblem:
 
         widths = [check_width(width, "widths") for width in widths]
         test = check_outputs_task("test", test, self.task.n_features)
-        columns: dict[str, tuple[tuple[str, ...], list]] = {
+        columns: dict[str, tuple[tuple[str, ...], list[Any]]] = {
             name: (("width",), []) for name in ("train_error", *AVERAGED, "argmax_error")
         }
         columns |= {name: (("width",), []) for name in ("log_evidence", "residual")}

@@ -8,7 +8,7 @@ them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,7 @@ class CoupledKernels:
         self._latest: tuple[float, Array] | None = None
         self._alone: OrderedDict[float, NetworkKernel] = OrderedDict()
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         # What can be made again is not stored with a fitted estimator.
         state = dict(self.__dict__)
         state |= {"_products": None, "_latest": None}

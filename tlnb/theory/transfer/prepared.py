@@ -6,7 +6,7 @@ predictor there: what `tlnb.theory.transfer.problem` solves, sweeps and chooses 
 
 from __future__ import annotations
 
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,7 +68,7 @@ class PreparedTransfer:
         self._blocks: dict[tuple[float, float], KernelBlocks] = {}
         self._scratch: dict[float, OneTaskProblem] = {}
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         # What can be made again is not stored with a fitted estimator.
         return self.__dict__ | {"_branches": {}, "_scratch": {}, "_blocks": {}}
 
