@@ -253,6 +253,9 @@ def memory_rows() -> list[Row]:
     transferred = "transfer.solve(task, few, width=200, coupling=1.0)"
     many = f"solution = {transferred}; before = peak()\n"
     many += "solution.predict(np.random.default_rng(1).standard_normal((100_000, 100)))"
+    # At a weak coupling, which the branch of saddle points reaches at once.
+    into = "solution = transfer.solve(few, task, width=200, coupling=0.01)\n"
+    into += "solution.predict(X[:1000] + 0.1, task.y[:1000])"
     frozen = "transfer.solve(few, Task(X, task.y), width=200, coupling=np.inf)"
     wide = "few = Task(X[:10], task.y[:10])\nproblem = transfer.TransferProblem(few, task)\n"
     wide += "held = transfer.Overlaps(0.8, 0.3, 0.1, np.nan, 0.0, 1, True, 0.0)\n"
@@ -262,6 +265,7 @@ def memory_rows() -> list[Row]:
     wide += "    predictor(problem.kernels.test(problem.kernels.products(X[part]), 1.0))"
     cases = [
         ("frozen features, P_t = 2000", "6 P² numbers", 2000, frozen, 6 * 2000**2),
+        ("solution and prediction, P_t = 5000", "6 P² numbers", 5000, into, 6 * 5000**2),
         ("prediction at 20,000 points, P_s = 10, P_t = 3000", "300 MB", 3000, wide, 300 * 2**17),
         ("fit at P = 5000", "6 P² numbers", 5000, fit, 6 * 5000**2),
         ("transfer from P_s = 5000", "6 P² numbers", 5000, transferred, 6 * 5000**2),

@@ -89,8 +89,8 @@ MUTANTS = [
     Mutant(
         "the action where it is expanded, and with it the evidence",
         TRANSFER + "action.py",
-        "factor.log_det() + tr_F + r @ r)",
-        "factor.log_det() - tr_F + r @ r)",
+        "log_det + tr_F + r @ r)",
+        "log_det - tr_F + r @ r)",
         "theory/transfer/test_saddle.py",
         "",
     ),

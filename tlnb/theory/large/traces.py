@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
+from tlnb.chunking import chunks
 from tlnb.theory.large.iterative import Equation, Solution, solve
 from tlnb.theory.large.low_rank import LowRank, ShiftedLowRank
 from tlnb.theory.large.tiles import TiledKernel
@@ -52,8 +53,7 @@ class Moments:
         U = low_rank.vectors
         r = U.shape[1]
         inside, squares = np.empty((r, r)), np.empty(r)
-        for start in range(0, r, at_once):
-            part = slice(start, start + at_once)
+        for part in chunks(r, 1, at_once):
             KU = kernel.product(U[:, part])
             inside[:, part] = U.T @ KU
             squares[part] = np.einsum("ij,ij->j", KU, KU)

@@ -170,13 +170,16 @@ def expand(D: float, Q_tt: float, blocks: KernelBlocks) -> Expansion:
     """
     N, Q_s, T = blocks.width, blocks.Q_s, blocks.temperature
     factor = whitening(delta(D, Q_tt, blocks))
-    A = factor.whitened(blocks.K_t)
-    C = A if blocks.K_tt is blocks.K_t else factor.whitened(blocks.K_tt)
     m = blocks.whitened_m(factor)
     u, y = factor.half(np.column_stack([blocks.u, blocks.y])).T
-    tr_A, tr_C, tr_m, uu = A.trace(), C.trace(), m.trace(), u @ u
+    tr_m, uu = m.trace(), u @ u
     x = explicit_Q_st(blocks, D, tr_m, uu, u @ y)
     r = y - x * u
+    w, log_det = factor.half_transposed(r), factor.log_det()
+    A = factor.whitened(blocks.K_t)
+    C = A if blocks.K_tt is blocks.K_t else factor.whitened(blocks.K_tt)
+    del factor  # of many examples there is no room for it beside the sums below
+    tr_A, tr_C = A.trace(), C.trace()
     Ar = A @ r
     Br = Ar - C @ r
     # Sums over the entries of products, some rows at a time: with B = A - C and F = Q_tt C - x² M.
@@ -204,12 +207,11 @@ def expand(D: float, Q_tt: float, blocks: KernelBlocks) -> Expansion:
     hessian = np.array([[S_DD, S_Do], [S_Do, S_oo]]) - np.outer(cross, cross) / S_xx
     # Cauchy-Schwarz between readouts, and stability of the replicas' fluctuations.
     physical = bool(D > 0 and excess >= -1e-12 * (1 + abs(Q_tt)) and N / D**2 > CC and S_xx > 0)
-    w = factor.half_transposed(r)
     tr_F = Q_tt * tr_C - x**2 * tr_m
     prior_part = D * tr_A + Q_tt * (tr_A - tr_C) + tr_F - D * AF - Q_tt * BF
     return Expansion(
         float(x),
-        float(N * (D + Q_tt - np.log(D) - excess / D) + factor.log_det() + tr_F + r @ r),
+        float(N * (D + Q_tt - np.log(D) - excess / D) + log_det + tr_F + r @ r),
         np.array([S_D, S_o]),
         hessian,
         physical,
