@@ -27,6 +27,7 @@ from tlnb.validation import check_labels, check_positive, check_width
 
 Array = NDArray[np.float64]
 LABELS = 1e-6  # residual of the labels, relative to them
+SLOPE = 5e-2  # the same of α, for the slope alone
 
 
 class EstimatedSaddle(NamedTuple):
@@ -178,9 +179,9 @@ def _newton(
         else:
             high = t
         step = -point.F / point.slope if point.slope > 0 else -np.sign(point.F)
-        # Nothing is gained far below the standard error, and solutions are not exact either.
+        # Nothing is gained far below the error aimed at, and solutions are not exact either.
         known = 0.02 * temperature * point.trace.error / (width * abs(point.slope))
-        if point.slope > 0 and abs(step) < max(1e-6, known):
+        if point.slope > 0 and abs(step) < max(1e-6, known, 2e-3 * kernel.options.tolerance):
             return point
         step = float(np.clip(step, -1.0, 1.0))
         if not low < t + step < high:
@@ -210,7 +211,7 @@ def _at(
     labels = both.columns(slice(1))
     trace = trace_of(equation, kernel.moments, z, both.columns(slice(1, None)))
     alpha = labels.X[:, 0]
-    twice = solve(equation, labels.X, 1e-2 * np.linalg.norm(alpha)).diagonal(labels.X)
+    twice = solve(equation, labels.X, SLOPE * np.linalg.norm(alpha)).diagonal(labels.X)
     fit, size = float(labels.diagonal(y[:, None])[0]), float(alpha @ alpha)
     F = equation.Q - 1 + (len(y) - T * trace.value - fit + T * size) / width
     slope = T * (trace.value - T * trace.squared) + fit - T * size
