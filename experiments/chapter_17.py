@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from experiments import other_units
-from experiments.chapter_07 import digit_tasks, shared_teacher, statistics
+from experiments.chapter_07 import TEMPERING, digit_tasks, shared_teacher, statistics
 from experiments.sweep import Sweep
 from tlnb import Task
 from tlnb.data.images import digits, read_mnist, transfer_tasks
@@ -258,12 +258,6 @@ def per_unit(width: int, temperature: float, seed: int) -> dict[str, float]:
     return found
 
 
-PLANS = {  # of networks, by the number of labels
-    100: dict(chains=8, warmup=200, draws=60, thin=4),
-    300: dict(chains=6, warmup=100, draws=40, thin=4),
-}
-
-
 def cavity(width: int, readout_precision: float, seed: int) -> xr.Dataset:
     """A hundred digits: networks, both theories, and what a unit feels of the others.
 
@@ -271,19 +265,12 @@ def cavity(width: int, readout_precision: float, seed: int) -> xr.Dataset:
     """
     tasks = transfer_tasks(digits(), "3,8|4,9", "3,8|4,9", **HUNDRED, seed=0)
     at = other_units.Setting(tasks.source, width, 0.01, readout_precision)
-    return _cavity(at, tasks.test, np.random.default_rng(seed))[0]
-
-
-def _cavity(
-    at: other_units.Setting, test: Task, rng: np.random.Generator
-) -> tuple[xr.Dataset, unit_law.UnitLawSolution]:
-    """That, and the law with networks' units and closure in place of its own."""
-    labels = at.train.n_examples
-    plan = PLANS[labels] | ({"thin": 8} if at.width == 25 else {})
+    test, rng = tasks.test, np.random.default_rng(seed)
+    plan = dict(chains=8, warmup=200, draws=60, thin=8 if width == 25 else 4)
     whole, others = other_units.networks(at, test, rng, plan)
     found = {f"networks_{name}": x for name, x in chains(whole, test).items()}
     found |= {f"others_{name}": x for name, x in chains(others, test).items()}
-    refed, closed, second = other_units.refed(whole, at, test)
+    refed, _, second = other_units.refed(whole, at, test)
     found |= {f"refed_{name}": x for name, x in refed.items()}
     effort = {"particles": 2000, "warmup": 80, "draws": 40, "tolerance": 0.1}
     given = at._asdict()
@@ -298,22 +285,31 @@ def _cavity(
     responses = other_units.Responses.of(others, at)
     by_unit = other_units.felt(weights[:400], responses, law, at, second)
     found |= {k: ("unit", x) if np.ndim(x) else x for k, x in by_unit.items()}
-    return xr.Dataset(found), other_units.with_units(law, weights[:16_000], closed)
+    return xr.Dataset(found)
 
 
-def cavity_digits(width: int, seed: int) -> xr.Dataset:
-    """The same for the source of chapter 07; and targets by the theory around networks' units."""
+def fed(width: int, seed: int) -> xr.Dataset:
+    """The digits of chapter 07: the theory's targets around units of sampled networks.
+
+    ``refed_*`` are the equations of the source at averages over these units.
+    """
     source, target, test = digit_tasks(0)
-    rng = np.random.default_rng(seed)
-    found, fed = _cavity(other_units.Setting(source, width, 0.01, 1.0), test, rng)
+    at, rng = other_units.Setting(source, width, 0.01, 1.0), np.random.default_rng(seed)
+    plan = dict(chains=6, warmup=100, draws=40, thin=4)
+    if width == 50:
+        plan = dict(chains=4, warmup=150, draws=24, thin=5, tempering=TEMPERING)
+    given = dict(width=width, temperature=0.01, weights=True, rng=rng, progress=False)
+    whole = sample_posterior(source, test=test, **plan, **given)
+    found = {f"networks_{name}": x for name, x in chains(whole, test).items()}
+    refed, closed, _ = other_units.refed(whole, at, test)
+    found |= {f"refed_{name}": x for name, x in refed.items()}
     effort = {"particles": 2000, "warmup": 80, "draws": 24, "tolerance": 0.1}
     problem = unit_law.TransferLawProblem(source, target, temperature=0.01, rng=rng, **effort)
-    problem._sources[float(width)] = fed
+    problem._sources[float(width)] = other_units.law_of_networks(whole, at, closed)
     told = problem.sweep(test, widths=[width], couplings=[1.0, np.inf]).isel(width=0, drop=True)
     names = [name for name in NAMES if name != "Q_s"]
-    return found.merge({f"fed_{name}": told[name] for name in names}).merge(
-        {f"fed_{name}_mcse": told[f"{name}_mcse"] for name in names}
-    )
+    names += [f"{name}_mcse" for name in names]
+    return told[names].assign(found)
 
 
 def levels(width: int, seed: int) -> xr.Dataset:
@@ -375,11 +371,15 @@ def terms(left_out: str, seed: int) -> dict[str, float]:
 
 SWEEPS = {
     "images": Sweep(sampled_images, {"case": RICH}, seed=17),
+    "images_lazy": Sweep(sampled_images, {"case": LAZY}, seed=17, fixed={"thin": 6}),
     "widths": Sweep(sampled_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),
     "law_images": Sweep(law_images, {"case": RICH}, seed=17),
+    "law_images_lazy": Sweep(law_images, {"case": LAZY}, seed=17, fixed={"particles": 1200}),
     "cavity": Sweep(cavity, {"readout_precision": [1.0], "width": [25, 50, 100, 200]}, seed=17),
     "cavity_rich": Sweep(cavity, {"readout_precision": [50.0], "width": [100]}, seed=17),
     "levels": Sweep(levels, {"width": [50]}, seed=17),
+    "fed": Sweep(fed, {"width": [50, 200]}, seed=17),
+    "activations": Sweep(activations, {"activation": ["relu", "tanh"]}, seed=17),
     "per_unit": Sweep(per_unit, {"width": [25, 100], "temperature": [0.01]}, seed=17),
     "terms": Sweep(terms, {"left_out": ["none", "field", "pull", "known"]}, seed=17),
     "law_widths": Sweep(law_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),

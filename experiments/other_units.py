@@ -11,7 +11,6 @@ the readout precision λ1 N1/(N1 - 1). The theory puts in one m(w) and one q for
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +21,9 @@ from scipy.special import logsumexp
 from tlnb import Task
 from tlnb.kernels import get_activation
 from tlnb.sampling import sample_posterior
-from tlnb.theory.unit_law import UnitLawSolution
 from tlnb.theory.unit_law.closure import Closure, close
-from tlnb.theory.unit_law.moments import Moments
+from tlnb.theory.unit_law.moments import Moments, Sums, Units, Weights
+from tlnb.theory.unit_law.solution import Particles, UnitLawSolution
 
 Array = NDArray[np.float64]
 ERF = get_activation("erf")
@@ -163,12 +162,16 @@ def felt(
     }
 
 
-def with_units(law: UnitLawSolution, weights: Array, closed: Closure) -> UnitLawSolution:
-    """A source's law with the hidden weights (M, N0) and the closure of networks for its own."""
-    kept = len(weights) // 4 * 4
-    positions = (weights[:kept] / law.particles.units.spread).reshape(4, -1, weights.shape[1])
-    particles = replace(law.particles, positions=positions)
-    return replace(
-        law, Q=closed.mean_square, readout_variance=closed.Q, particles=particles,
-        closures=(closed,) * len(law.closures),
+def law_of_networks(whole: xr.Dataset, at: Setting, closed: Closure) -> UnitLawSolution:
+    """A source's law whose units are those of networks, for targets around them."""
+    W = whole.hidden_weights.values
+    W = W.swapaxes(0, 1).reshape(-1, W.shape[-1])
+    positions = W[: len(W) // 4 * 4].reshape(-1, 4, W.shape[-1]).swapaxes(0, 1)
+    units = Units(at.train.X, ERF, 1.0, at.readout_precision)
+    none = np.zeros(positions.shape[:2])
+    sums = Sums(*(np.zeros(0) for _ in Sums._fields))  # no averages are asked of it
+    particles = Particles(units, positions, Weights(none, none), closed.propagator, sums)
+    return UnitLawSolution(
+        at.width, at.temperature, closed.mean_square, closed.Q, np.nan, np.nan, {"Q": np.nan}, 0.0,
+        0, True, at.train.y, particles, (closed,) * 5,
     )  # fmt: skip
