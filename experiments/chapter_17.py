@@ -371,15 +371,12 @@ def terms(left_out: str, seed: int) -> dict[str, float]:
 
 SWEEPS = {
     "images": Sweep(sampled_images, {"case": RICH}, seed=17),
-    "images_lazy": Sweep(sampled_images, {"case": LAZY}, seed=17, fixed={"thin": 6}),
     "widths": Sweep(sampled_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),
     "law_images": Sweep(law_images, {"case": RICH}, seed=17),
-    "law_images_lazy": Sweep(law_images, {"case": LAZY}, seed=17, fixed={"particles": 1200}),
     "cavity": Sweep(cavity, {"readout_precision": [1.0], "width": [25, 50, 100, 200]}, seed=17),
     "cavity_rich": Sweep(cavity, {"readout_precision": [50.0], "width": [100]}, seed=17),
     "levels": Sweep(levels, {"width": [50]}, seed=17),
     "fed": Sweep(fed, {"width": [50, 200]}, seed=17),
-    "activations": Sweep(activations, {"activation": ["relu", "tanh"]}, seed=17),
     "per_unit": Sweep(per_unit, {"width": [25, 100], "temperature": [0.01]}, seed=17),
     "terms": Sweep(terms, {"left_out": ["none", "field", "pull", "known"]}, seed=17),
     "law_widths": Sweep(law_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),
