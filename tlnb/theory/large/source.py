@@ -109,8 +109,9 @@ def source_saddle(
         labels = solve(equation, y[:, None], LABELS * np.linalg.norm(y))
         return EstimatedSaddle(1.0, 0.0, equation, labels, 0.0, np.inf, Estimate(np.nan, np.nan), 0)
     n, aim = min(options.n_probes, options.most_probes), options.tolerance / 5
+    before: tuple[Equation, Solution] | None = None
     while True:
-        point = _newton(kernel, y, Q, width, temperature, n)
+        point, before = _newton(kernel, y, Q, width, temperature, n, before)
         Q = point.equation.Q
         error = Q * temperature * point.trace.error / (width * point.slope)
         if error <= aim * Q or n >= options.most_probes:
@@ -165,11 +166,16 @@ def _first_guess(low_rank: LowRank, y: Array, width: float, temperature: float) 
 
 
 def _newton(
-    kernel: LargeKernel, y: Array, Q: float, width: float, temperature: float, n: int
-) -> _Point:
-    """The zero of F near Q, in ln Q."""
+    kernel: LargeKernel,
+    y: Array,
+    Q: float,
+    width: float,
+    temperature: float,
+    n: int,
+    before: tuple[Equation, Solution] | None,
+) -> tuple[_Point, tuple[Equation, Solution]]:
+    """The zero of F near Q, in ln Q, begun from solutions for fewer random vectors, if any."""
     z = kernel.probes(n)
-    before: tuple[Equation, Solution] | None = None
     t, low, high = np.log(Q), -np.inf, np.inf
     for _ in range(30):
         equation = Equation.of(kernel.tiles, kernel.low_rank, float(np.exp(t)), temperature)
@@ -180,9 +186,9 @@ def _newton(
             high = t
         step = -point.F / point.slope if point.slope > 0 else -np.sign(point.F)
         # Nothing is gained far below the error aimed at, and solutions are not exact either.
-        known = 0.02 * temperature * point.trace.error / (width * abs(point.slope))
+        known = 0.1 * temperature * point.trace.error / (width * abs(point.slope))
         if point.slope > 0 and abs(step) < max(1e-6, known, 2e-3 * kernel.options.tolerance):
-            return point
+            return point, before
         step = float(np.clip(step, -1.0, 1.0))
         if not low < t + step < high:
             step = 0.5 * (low + high) - t
@@ -206,7 +212,12 @@ def _at(
     T, Y = equation.temperature, np.column_stack([y, z])
     allowed = np.full(Y.shape[1], PROBES * np.sqrt(len(z)))
     allowed[0] = LABELS * np.linalg.norm(y)
-    start = None if before is None else before[1].refined(Y, before[0], equation)
+    start = None
+    if before is not None:
+        old, solved = before
+        k = solved.X.shape[1]
+        start = equation.preconditioner.precondition(Y)
+        start[:, :k] = solved.refined(Y[:, :k], old, equation)
     both = solve(equation, Y, allowed, start=start)
     labels = both.columns(slice(1))
     trace = trace_of(equation, kernel.moments, z, both.columns(slice(1, None)))
