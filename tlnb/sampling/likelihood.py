@@ -168,7 +168,7 @@ class NetworkLikelihood:
         P, rows = len(y), A.shape[1]
         syrk, potrf, potrs, trtri, trmm = ROUTINES[A.dtype]
         solved, diagonal = np.array(A, order="C"), np.empty(A.shape[:2])
-        alpha = np.empty((len(A), P), A.dtype)
+        alpha, wide = np.empty((len(A), P), A.dtype), self.wide
         for i, by_rows in enumerate(solved):
             # To BLAS a row-ordered matrix is its transpose. Products with the inverse of the
             # triangle are quicker than solutions with it.
@@ -177,12 +177,12 @@ class NetworkLikelihood:
             M.T.reshape(-1)[:: rows + 1] += c * T
             L, info = potrf(M, lower=True, clean=False, overwrite_a=True)
             diagonal[i] = L.diagonal() if info == 0 else np.nan
-            if self.wide:
+            if wide:
                 alpha[i] = potrs(L, y, lower=True)[0]
             inverse, _ = trtri(L, lower=True, overwrite_c=True)
             trmm(1.0, inverse, columns, side=1, lower=1, trans_a=1, overwrite_b=1)
             trmm(c, inverse, columns, side=1, lower=1, overwrite_b=1)
-        if self.wide:
+        if wide:
             alpha *= c
         else:
             alpha = (y - np.matmul((A @ y)[:, None, :], solved)[:, 0] / c) / T
