@@ -32,7 +32,7 @@ CASES = {
     "lazy": {"source": HALVES, "readout_precision": 1.0},
     "lazy unrelated": {"source": PARITY, "readout_precision": 1.0},
 }
-RICH, LAZY = ["rich", "unrelated"], ["lazy", "lazy unrelated"]
+RICH, LAZY = ["rich", "unrelated"], ["lazy"]
 IMAGES = {"width": 100, "temperature": 0.01}
 WIDTHS = [20, 50, 100, 200, 400, 800]
 ACTIVATIONS = ["erf", "relu", "tanh"]
@@ -371,8 +371,10 @@ def terms(left_out: str, seed: int) -> dict[str, float]:
 
 SWEEPS = {
     "images": Sweep(sampled_images, {"case": RICH}, seed=17),
+    "images_lazy": Sweep(sampled_images, {"case": LAZY}, seed=17, fixed={"thin": 6}),
     "widths": Sweep(sampled_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),
     "law_images": Sweep(law_images, {"case": RICH}, seed=17),
+    "law_images_lazy": Sweep(law_images, {"case": LAZY}, seed=17, fixed={"particles": 1200}),
     "cavity": Sweep(cavity, {"readout_precision": [1.0], "width": [25, 50, 100, 200]}, seed=17),
     "cavity_rich": Sweep(cavity, {"readout_precision": [50.0], "width": [100]}, seed=17),
     "levels": Sweep(levels, {"width": [50]}, seed=17),
