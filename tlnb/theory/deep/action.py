@@ -27,7 +27,7 @@ from tlnb.theory.deep.wishart import (
     layers_hessian,
     layers_replicon,
 )
-from tlnb.theory.factors import Cholesky
+from tlnb.theory.factors import Cholesky, InverseCholesky, whitening
 
 Array = NDArray[np.float64]
 
@@ -94,11 +94,11 @@ class _Data(NamedTuple):
     M: Array
     u: Array
     y: Array
-    factor: Cholesky
+    factor: Cholesky | InverseCholesky
 
     @classmethod
     def at(cls, z: Array, blocks: DeepBlocks) -> _Data:
-        factor = Cholesky.of(delta(z, blocks))
+        factor = whitening(delta(z, blocks))
         A, C, M = (factor.whitened(K) for K in (blocks.K_t, blocks.K_tt, blocks.m))
         u, y = factor.half(np.column_stack([blocks.u, blocks.y])).T
         return cls(A, A - C, C, M, u, y, factor)
