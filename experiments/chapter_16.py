@@ -20,7 +20,6 @@ from tlnb.sampling.diagnostics import chain_statistics
 from tlnb.theory import glm
 from tlnb.theory.readout.equivalence import analytic_covariates, measured_covariates
 from tlnb.theory.transfer import TransferProblem
-from tlnb.theory.unit_law import TransferLawProblem
 
 SIZES = {"n_inputs": 100, "latent_dim": 20, "n_source": 300, "n_target": 50, "width": 50}
 PRIORS = {"temperature": 0.1, "readout_precision": 5.0}
@@ -122,8 +121,8 @@ def of_ridge(
                 "mean": ((test.y - u @ v) ** 2).mean() / unit,
                 "thermal": T * np.vdot(inverse, u.T @ u) / len(u) / unit,
                 "D": T * precision / K * np.trace(inverse),
-                "Q_tt": precision * (v @ v),
-                "Q_st": precision * (v @ network.readout) / np.sqrt(K),
+                "Q_tt": precision / K * (v @ v),
+                "Q_st": precision / K * (v @ network.readout),
             }
         )
     return {f"ridge_{name}": x.mean(0) for name, x in gathered(rows).items()}
@@ -344,20 +343,6 @@ def coupled_point(
     return gathered(rows)
 
 
-def law_point(
-    draw: int, cooling: float, seed: int, effort: dict, sizes: dict, priors: dict
-) -> dict[str, float]:
-    """Frozen features of the same task by the law of a hidden unit."""
-    pair, source = pair_of(draw, sizes), source_task(draw, sizes)
-    unit = pair.target.teacher_variance
-    target, test = target_tasks(pair, draw, sizes["n_target"])
-    law = TransferLawProblem(source, target, rng=seed, **effort, **cooled(priors, cooling))
-    swept = law.sweep(test, widths=[sizes["width"]], couplings=[np.inf]).isel(width=0, coupling=0)
-    found = {name: float(swept[name]) for name in ("Q_s", "Q_st", "Q_tt")}
-    names = ("test_error", "squared_bias", "total_variance", "source_variance", "test_error_mcse")
-    return found | {name: float(swept[name]) / unit for name in names}
-
-
 def instances_point(
     scale: float, manifold: int, data: int, spots: list, sizes: dict, priors: dict
 ) -> dict[str, np.ndarray]:
@@ -393,7 +378,7 @@ SWEEPS = {
     ),
     "cooling": Sweep(
         cooling_point,
-        {"cooling": [8.0, 64.0], "draw": list(range(3))},
+        {"cooling": [3.0, 8.0], "draw": list(range(3))},
         seed=16,
         fixed={"dials": ENDS, "sets": 8, "measured": 6, **AT},
         dims=OVER,
@@ -426,15 +411,6 @@ SWEEPS = {
         dims={
             key: ["spot", "coupling"]
             for key in ["sampled", "sampled_Q_st", "action", "action_Q_st"]
-        },
-    ),
-    "law": Sweep(
-        law_point,
-        {"draw": list(range(3)), "cooling": [8.0]},
-        seed=16,
-        fixed={
-            "effort": {"particles": 600, "warmup": 50, "draws": 10, "tolerance": 0.1},
-            **AT,
         },
     ),
     "instances": Sweep(
