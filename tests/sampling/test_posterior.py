@@ -17,7 +17,7 @@ from tlnb.kernels import get_activation, kernel
 from tlnb.sampling import sample_posterior, stand_ins, summary
 from tlnb.sampling.adaptation import ANGLES
 from tlnb.sampling.density import WhitenedPosterior
-from tlnb.sampling.hmc import hmc, init, langevin
+from tlnb.sampling.hmc import hmc, init, langevin, leapfrog
 from tlnb.sampling.likelihood import NetworkLikelihood, draw_readouts
 from tlnb.theory.exact import linear
 
@@ -247,6 +247,21 @@ def test_what_a_state_carries_measures_the_same(width: int) -> None:
         target.in_detail(state.position)[:2], target(state.position), strict=True
     ):
         np.testing.assert_array_equal(ours, plain)
+
+
+@pytest.mark.parametrize("width", [5, 20])
+def test_a_force_in_single_precision_leads_back(width: int) -> None:
+    """To its own rounding, which is the same for each chain whatever chains are beside it."""
+    task, _ = tasks()
+    target, rng = law(task, width), np.random.default_rng(0)
+    assert target.network.stand_in.dtype is np.float32
+    x, p = rng.standard_normal((2, 6, width, 5))
+    end, arrived = leapfrog(init(x, target), p, target, step=0.2, steps=7)
+    back, returned = leapfrog(end, -arrived, target, step=0.2, steps=7)
+    assert abs(end.position - x).max() > 1
+    np.testing.assert_allclose(back.position, x, atol=1e-5)
+    np.testing.assert_allclose(returned, -p, atol=1e-5)
+    np.testing.assert_array_equal(target.force(x)[2:3], target.force(x[2:3]))
 
 
 def test_a_stand_in_costs_no_acceptance_at_the_coldest_temperature_that_has_one(
