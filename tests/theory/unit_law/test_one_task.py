@@ -12,12 +12,13 @@ from tlnb import Task
 from tlnb.errors import ConvergenceError
 from tlnb.kernels import get_activation, kernel
 from tlnb.sampling import sample_posterior
+from tlnb.sampling.hmc import init
 from tlnb.theory import one_task as scalar_theory
 from tlnb.theory import unit_law
-from tlnb.theory.unit_law import one_task
 from tlnb.theory.unit_law.closure import close
-from tlnb.theory.unit_law.moments import Moments
+from tlnb.theory.unit_law.moments import Moments, Units
 from tlnb.theory.unit_law.solution import spread
+from tlnb.theory.unit_law.walk import begin
 
 SOURCE, _, TEST = deterministic()
 PRIORS: dict[str, Any] = {"width": 20, "temperature": 0.1}
@@ -153,17 +154,25 @@ def test_too_few_particles_for_the_labels_is_an_error_that_says_what_to_try() ->
         )
 
 
-def test_the_walk_kicks_along_the_gradient_of_its_log_likelihood() -> None:
-    scalar = scalar_theory.solve(SOURCE, **PRIORS)
-    units = one_task.Units(SOURCE.X, get_activation("erf"), 1.0, 1.0)
+@pytest.mark.parametrize("activation", ["erf", "tanh", "relu", "gelu"])
+def test_the_walk_is_pushed_along_the_gradient_of_the_tilt(activation: str) -> None:
+    """Exactly, and nearly by the quick force that stands in for the gradient."""
+    scalar = scalar_theory.solve(SOURCE, activation=activation, **PRIORS)
+    units = Units(SOURCE.X, get_activation(activation), 0.8, 1.7)
     rng = np.random.default_rng(0)
-    K = kernel(SOURCE.X, activation="erf")
-    walk = one_task.begin(units, K, SOURCE.y, scalar, 16, rng)
-    x, step = rng.standard_normal((16, 12)), 1e-6
-    _, slope = walk.log_likelihood(x)
-    direction = rng.standard_normal((16, 12))
-    ahead, behind = (walk.log_likelihood(x + s * step * direction)[0] for s in (1, -1))
-    np.testing.assert_allclose((ahead - behind) / (2 * step), (slope * direction).sum(1), rtol=1e-6)
+    K = kernel(SOURCE.X, activation=activation)
+    tilt = begin(units, K, SOURCE.y, scalar, 16, rng).tilt(3)
+    x, step = rng.standard_normal((4, 12)), 1e-6
+    u, slope = tilt(x)
+    direction = rng.standard_normal((4, 12))
+    ahead, behind = (tilt(x + s * step * direction)[0] for s in (1, -1))
+    np.testing.assert_allclose((ahead - behind) / (2 * step), (slope * direction).sum(1), rtol=1e-5)
+    state = init(x, tilt)
+    np.testing.assert_allclose(state.log_likelihood, u)
+    np.testing.assert_allclose(state.details[0], units.features(x))
+    assert abs(tilt.force(x) - slope).max() < 2e-3 * abs(slope).max()
+    # One function of the position: a trajectory can be gone back on.
+    np.testing.assert_array_equal(state.gradient, tilt.force(x))
 
 
 def test_leave_one_out_is_near_the_solution_without_the_example() -> None:
@@ -184,6 +193,8 @@ def test_the_stated_error_is_no_less_than_half_of_what_separates_two_starts() ->
     values = np.array([[1.0, 0.0], [1.0, 2.0], [3.0, 2.0], [3.0, 0.0]])
     assert spread(values)[0] == 1.0
     np.testing.assert_allclose(spread(values)[1], np.std(values[:, 1], ddof=1) / 2)
+    # All together are off by a third of what single populations are off by more.
+    np.testing.assert_allclose(spread(values, np.array([8.0, 1.0])), [2.0, spread(values)[1]])
 
 
 def test_two_starts_meet_where_labels_outnumber_units() -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.optimize import brentq
 
 from tlnb.errors import ConvergenceError
@@ -47,6 +48,18 @@ def noisy(matrix: Array, temperature: float) -> Array:
     return matrix
 
 
+def inverse(covariance: Array) -> tuple[Array, float]:
+    """Inverse and log determinant of a positive definite matrix, which is overwritten."""
+    L, info = dpotrf(covariance.T, lower=True, clean=True, overwrite_a=True)
+    if info:
+        raise LinAlgError(f"minor {info} of the covariance is not positive definite")
+    log_det = 2 * float(np.log(np.diagonal(L)).sum())
+    half, _ = dpotri(L, lower=True, overwrite_c=True)
+    whole = half + half.T
+    np.fill_diagonal(whole, np.diagonal(half))
+    return whole, log_det
+
+
 def propagator(
     moments: Moments, Q: float, *, width: float, temperature: float
 ) -> tuple[Array, float]:
@@ -55,25 +68,27 @@ def propagator(
     Γ itself is an observable, the covariance of the force, and every entry of it is used.
     """
     covariance = noisy(moments.self_energy(Q, width), temperature)
-    factor = cho_factor(covariance, lower=True, check_finite=False, overwrite_a=True)
-    log_det = 2 * float(np.log(np.diagonal(factor[0])).sum())
-    return cho_solve(factor, np.eye(len(covariance)), check_finite=False), log_det
+    return inverse(covariance)
 
 
 def force(moments: Moments, y: Array, Q: float, temperature: float) -> Array:
     """t (P,) from the labels."""
+    return cho_solve(labels_factor(moments, Q, temperature), y)
+
+
+def labels_factor(moments: Moments, Q: float, temperature: float) -> tuple[Array, bool]:
+    """The Cholesky factor of T + Q⟨σσᵀ⟩."""
     covariance = noisy(Q * moments.second, temperature)
-    return cho_solve(cho_factor(covariance, check_finite=False, overwrite_a=True), y)
+    return cho_factor(covariance, check_finite=False, overwrite_a=True)
 
 
 def update(
-    moments: Moments, y: Array, Q: float, *, width: float, temperature: float
-) -> tuple[Array, float]:
-    """One pass: the force and the next Q, from a Q before."""
+    moments: Moments, Q: float, *, width: float, temperature: float
+) -> tuple[float, tuple[Array, bool]]:
+    """One pass: the next Q from a Q before, and the Cholesky factor of T + Q⟨σσᵀ⟩."""
     Gamma, _ = propagator(moments, Q, width=width, temperature=temperature)
-    q = np.vdot(Gamma, moments.second) / width
-    Q = float(1 / (1 + q))
-    return force(moments, y, Q, temperature), Q
+    Q = float(1 / (1 + np.vdot(Gamma, moments.second) / width))
+    return Q, labels_factor(moments, Q, temperature)
 
 
 def close(moments: Moments, y: Array, *, width: float, temperature: float) -> Closure:

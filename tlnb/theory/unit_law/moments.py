@@ -92,14 +92,14 @@ class Sums(NamedTuple):
     @classmethod
     def of(cls, left: Array, right: Array, weights: Weights) -> Sums:
         """Of features ``left`` (G, M, P) with ``right`` (G, M, n)."""
-        M, turned = left.shape[1], left.swapaxes(1, 2)
         undo, square = weights
-        return cls(
-            turned @ right / M,
-            turned @ (undo[..., None] * right) / M,
-            turned @ (square[..., None] * right) / M,
-            *_means(undo, square),
-        )
+        products = []
+        for weight in (None, np.sqrt(undo), np.sqrt(square)):
+            # Half the weight on each side: of the same array BLAS does one triangle only.
+            a = left if weight is None else weight[..., None] * left
+            b = a if left is right else right if weight is None else weight[..., None] * right
+            products.append(a.swapaxes(1, 2) @ b / left.shape[1])
+        return cls(*products, *_means(undo, square))
 
     @classmethod
     def diagonal(cls, features: Array, weights: Weights) -> Sums:
@@ -114,6 +114,12 @@ class Sums(NamedTuple):
     def mix(self, other: Sums, gain: float) -> Sums:
         """(1 - gain) of these and gain of the others."""
         return Sums(*(a + gain * (b - a) for a, b in zip(self, other, strict=True)))
+
+    def mix_in(self, other: Sums, gain: float) -> None:
+        """The same in place."""
+        for a, b in zip(self, other, strict=True):
+            a *= 1 - gain
+            a += gain * b
 
     def only(self, kept: slice) -> Sums:
         """The mean over the populations kept, as one."""

@@ -32,28 +32,30 @@ class Estimate(NamedTuple):
         return f"{self.value:.4g} ± {self.mcse:.1g}"
 
 
-def spread(values: Array) -> Array:
+def spread(values: Array, pooled: Array | float | None = None) -> Array:
     """Standard error of the mean over independent populations, the first axis.
 
-    At least half of what separates the first half of them from the second, which started elsewhere.
+    At least half of what separates the first half of them from the second, which started elsewhere;
+    and, if what all of them give together is known, at least its bias: averages over too few units
+    are off by the order of one over their number, those over one population by G times as much.
     """
-    half = len(values) // 2
-    apart = abs(values[:half].mean(0) - values[half:].mean(0)) / 2
-    return np.maximum(np.std(values, axis=0, ddof=1) / np.sqrt(len(values)), apart)
+    G = len(values)
+    apart = abs(values[: G // 2].mean(0) - values[G // 2 :].mean(0)) / 2
+    found = np.maximum(np.std(values, axis=0, ddof=1) / np.sqrt(G), apart)
+    return found if pooled is None else np.maximum(found, abs(values.mean(0) - pooled) / (G - 1))
 
 
 def estimates(
-    predictions: Sequence[Prediction], error: Callable[[Array], Array]
+    predictions: Sequence[Prediction], error: Callable[[Array, float], Array]
 ) -> dict[str, Estimate]:
     """Means over the test points of a pooled prediction, with errors from those after it."""
     pooled, *others = predictions
-    return {
-        name: Estimate(
-            float(getattr(pooled, name).mean()),
-            float(error(np.array([getattr(p, name).mean() for p in others]))),
-        )
-        for name in AVERAGED
-    }
+    found = {}
+    for name in AVERAGED:
+        value = float(getattr(pooled, name).mean())
+        each = np.array([getattr(p, name).mean() for p in others])
+        found[name] = Estimate(value, float(error(each, value)))
+    return found
 
 
 def leave_one_out(closed: Closure, y: Array, temperature: float) -> Prediction:
@@ -221,8 +223,8 @@ def summarise(
         closures.append(closed)
         rows.append(_numbers(closed, float(sums.undo[0]), y, width, temperature))
     estimates = {
-        name: Estimate(rows[0][name], float(spread(np.array([r[name] for r in rows[1:]]))))
-        for name in rows[0]
+        name: Estimate(value, float(spread(np.array([row[name] for row in rows[1:]]), value)))
+        for name, value in rows[0].items()
     }
     return tuple(closures), estimates
 

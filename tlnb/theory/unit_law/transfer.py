@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from tlnb.data.task import Task, check_task
 from tlnb.errors import ConvergenceError
 from tlnb.priors import OneTaskOptions, PriorOptions, Priors, weight_covariances
+from tlnb.theory.one_task import OneTaskProblem
 from tlnb.theory.unit_law import one_task
 from tlnb.theory.unit_law.moments import Units
 from tlnb.theory.unit_law.solution import AVERAGED, UnitLawSolution
@@ -30,6 +31,7 @@ from tlnb.theory.unit_law.transfer_solution import (
     subsets,
 )
 from tlnb.theory.unit_law.transfer_walk import SourceUnits, TargetWalk
+from tlnb.theory.unit_law.walk import POPULATIONS, gaussian_start
 from tlnb.validation import check_between, check_count, check_nonnegative, check_rng, check_width
 
 if TYPE_CHECKING:
@@ -180,7 +182,7 @@ class TransferLawProblem:
             target_weight_precision=priors.weight_precision,
             scheme=priors.coupling_scheme,
         )
-        per_population = -(-self.effort["particles"] // one_task.POPULATIONS)
+        per_population = -(-self.effort["particles"] // POPULATIONS)
         # Frozen units are not moved, and more of them cost little.
         per_population *= FROZEN_UNITS if np.isinf(coupling) else 1
         quenched = SourceUnits.of(source, target.n_examples, self.rng, per_population)
@@ -195,10 +197,9 @@ class TransferLawProblem:
             closed = self._last[width].closures[0]
         else:
             own = self._own(width) | {"weight_precision": 1 / c_t}
-            problem = one_task.OneTaskProblem(target, **own)
-            t, Q = one_task.gaussian_start(
-                target, problem.solve(width=width), problem.priors.at_width(width)
-            )
+            problem = OneTaskProblem(target, **own)
+            K = one_task.prior_kernel(target, problem.priors.at_width(width))
+            t, Q = gaussian_start(K, target.y, problem.solve(width=width))
             zero = np.zeros((target.n_examples, target.n_examples))
             X = np.zeros((2, self.source.n_examples, target.n_examples))
             closed = TargetClosure(t, zero, Q, zero, zero, X)
@@ -232,7 +233,7 @@ class TransferLawProblem:
         weights = walk.units.centre + walk.units.spread * walk.position.reshape(G, R * M, n)
         # In the force of now, which the averages of the draw are made with.
         sums, m, shared = walk.measure()
-        return Draw(weights.reshape(G, R, M, n), walk.features(), m, shared), sums
+        return Draw(weights.reshape(G, R, M, n), walk.features, m, shared), sums
 
     def _finish(
         self, walk: TargetWalk, draws: list[Draw], sums: TargetSums, coupling: float,

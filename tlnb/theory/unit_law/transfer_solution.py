@@ -29,8 +29,11 @@ class Draw(NamedTuple):
     shared: Array
 
 
-def jackknife(values: Array) -> Array:
-    """Standard error of what was computed from all populations but one, over the first axis."""
+def jackknife(values: Array, pooled: float | None = None) -> Array:
+    """Standard error of what was computed from all populations but one, over the first axis.
+
+    Around their mean: ``pooled``, what all of them give, is not asked for.
+    """
     G = len(values)
     return np.sqrt((G - 1) / G * ((values - values.mean(0)) ** 2).sum(0))
 

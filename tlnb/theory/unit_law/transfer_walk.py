@@ -13,18 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlnb.sampling.adaptation import StepSize
-from tlnb.sampling.hmc import hmc, init
+from tlnb.sampling.hmc import hmc
 from tlnb.theory.unit_law.moments import Units
-from tlnb.theory.unit_law.one_task import FIRST_GAIN, STEP_LIMIT
 from tlnb.theory.unit_law.solution import UnitLawSolution
+from tlnb.theory.unit_law.tilt import Tilt
 from tlnb.theory.unit_law.transfer_moments import (
     TargetClosure,
     TargetSums,
     close_target,
 )
+from tlnb.theory.unit_law.walk import FIRST_STEP, STEP_LIMIT
 
 Array = NDArray[np.float64]
-GAIN_POWER = 0.7  # all populations share one force: it is averaged for longer than a source's
+FIRST_GAIN, GAIN_POWER = 20.0, 0.7  # all populations share one force: (20 + step)^-0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,8 @@ class SourceUnits:
 class TargetWalk:
     """Two replicas of a target unit around each source unit, on the move.
 
-    ``position`` (G, 2, M, N0) whitened; ``force`` (G, 1, M, P_t) is t + ζ + η.
+    ``position`` (G, 2, M, N0) whitened, ``features`` (G, 2, M, P_t); ``force`` (G, 1, M, P_t) is
+    t + ζ + η.
     """
 
     units: Units
@@ -78,10 +80,19 @@ class TargetWalk:
     keep_known: bool = True
     running: TargetSums | None = None
     force: Array = field(default_factory=lambda: np.empty(0))
-    size: StepSize = field(default_factory=lambda: StepSize(0.3, STEP_LIMIT))
+    features: Array = field(init=False)
+    size: StepSize = field(default_factory=lambda: StepSize(FIRST_STEP, STEP_LIMIT))
     step: float = 0.3
     steps: int = 0
     share: float = 1.0  # of the tilt that units feel; below one only for the evidence
+
+    def __post_init__(self) -> None:
+        self.features = self.features_at(self.units.X)
+
+    def features_at(self, X: Array) -> Array:
+        """σ (G, 2, M, n) at inputs ``X``."""
+        G, R, M, n = self.position.shape
+        return self.units.features(self.position.reshape(G, R * M, n), X).reshape(G, R, M, -1)
 
     @property
     def frozen(self) -> bool:
@@ -105,14 +116,12 @@ class TargetWalk:
                 force[:, part] += halves[:, half] @ back
         self.force = force[:, None]
 
-    def log_likelihood(self, position: Array) -> tuple[Array, Array]:
-        """u = Q m²/(2 N1) and its gradient, for every unit, times ``share``."""
-        G, R, M, n = self.position.shape
-        flat = np.broadcast_to(self.force, (G, R, M, len(self.y))).reshape(G, R * M, -1)
-        m, slope = self.units.fields(position.reshape(G, R * M, n), flat)
-        strength = self.share * self.closed.Q / self.width
-        slope *= (strength * m)[..., None]
-        return (0.5 * strength * m**2).ravel(), slope.reshape(position.shape)
+    @property
+    def tilt(self) -> Tilt:
+        """u = Q m²/(2 N1), times ``share``, of the units that move."""
+        G, R, M, _ = self.position.shape
+        pull = np.broadcast_to(self.force, (G, R, M, len(self.y))).reshape(G, R * M, -1)
+        return Tilt(self.units, pull, np.full((G, 1), self.share * self.closed.Q / self.width))
 
     def mean_log_integrals(self, nodes: int = 6, steps: int = 3) -> Array:
         """ln ∫ dw N(w; b w_s, 1/(λ0t + γ)) e^u averaged over the source units, by population (G,).
@@ -122,7 +131,7 @@ class TargetWalk:
         """
         G = len(self.position)
         if self.frozen:
-            return self.log_likelihood(self.position)[0].reshape(G, -1).mean(1)
+            return self.tilts().mean(1)
         found = np.zeros(G)
         places, weights = np.polynomial.legendre.leggauss(nodes)
         for place, weight in sorted(zip(places, weights, strict=True), reverse=True):
@@ -130,29 +139,29 @@ class TargetWalk:
             for k in range(2 * steps):
                 self.move()
                 if k >= steps:  # the first ones forget the tilt before
-                    u = self.log_likelihood(self.position)[0].reshape(G, -1).mean(1) / self.share
-                    found += 0.5 * weight / steps * u
+                    found += 0.5 * weight / steps * self.tilts().mean(1) / self.share
         self.share = 1.0
         return found
+
+    def tilts(self) -> Array:
+        """u, times ``share``, of every unit (G, 2 M)."""
+        m = self.fields(self.features)[0]
+        return 0.5 * self.share * self.closed.Q / self.width * m.reshape(len(m), -1) ** 2
 
     def move(self, adapt: bool = False) -> None:
         """One trajectory of every unit."""
         if self.frozen:
             return
-        shape = self.position.shape
-        state = init(self.position.reshape(-1, shape[3]), self.log_likelihood)
+        shape, tilt = self.position.shape, self.tilt
+        features = self.features.reshape(-1, len(self.y))
+        state = tilt.at(self.position.reshape(-1, shape[3]), features)
         angle = self.rng.uniform(0.5, 1.0) * np.pi / 2
-        state, info = hmc(state, self.log_likelihood, self.rng, step=self.step, angle=angle)
+        state, info = hmc(state, tilt, self.rng, step=self.step, angle=angle)
         if adapt:
             self.size.update(float(info.acceptance.mean()))
             self.step = self.size.current
         self.position = state.position.reshape(shape)
-
-    def features(self, X: Array | None = None) -> Array:
-        """σ (G, 2, M, n) at the training inputs or at ``X``."""
-        G, R, M, n = self.position.shape
-        flat = self.units.features(self.position.reshape(G, R * M, n), X)
-        return flat.reshape(G, R, M, -1)
+        self.features = state.details[0].reshape(self.features.shape)
 
     def fields(self, features: Array) -> tuple[Array, Array]:
         """m and its part (ζ + η)·σ, each (G, 2, M)."""
@@ -161,7 +170,7 @@ class TargetWalk:
 
     def measure(self) -> tuple[TargetSums, Array, Array]:
         """Averages, and m and (ζ + η)·σ of every unit."""
-        features = self.features()
+        features = self.features
         m, shared = self.fields(features)
         sums = TargetSums.of(features, features, m, shared, self.source.readouts, self.source.pulls)
         return sums, m, shared
