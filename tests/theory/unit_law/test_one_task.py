@@ -15,7 +15,7 @@ from tlnb.sampling import sample_posterior
 from tlnb.sampling.hmc import init
 from tlnb.theory import one_task as scalar_theory
 from tlnb.theory import unit_law
-from tlnb.theory.unit_law.closure import close
+from tlnb.theory.unit_law.closure import close, labels_factor
 from tlnb.theory.unit_law.moments import Moments, Units
 from tlnb.theory.unit_law.solution import spread
 from tlnb.theory.unit_law.walk import begin
@@ -72,7 +72,7 @@ def test_a_wide_network_is_the_gaussian_process() -> None:
 
 @pytest.fixture(scope="module")
 def repeated() -> list[Any]:
-    return [unit_law.solve(SOURCE, rng=seed, **PRIORS, **SHORT) for seed in range(12)]
+    return [unit_law.solve(SOURCE, rng=seed, **PRIORS, **SHORT) for seed in range(20)]
 
 
 def test_monte_carlo_errors_are_the_spread_of_repetitions(repeated: list[Any]) -> None:
@@ -82,10 +82,11 @@ def test_monte_carlo_errors_are_the_spread_of_repetitions(repeated: list[Any]) -
             values = [s.leave_one_out().test_error.mean() for s in repeated]
         else:
             values = [getattr(s, name) for s in repeated]
-        assert 0.5 < np.std(values, ddof=1) / stated < 1.8
+        # The larger of two estimates is stated: rather too much than too little.
+        assert 0.4 < np.std(values, ddof=1) / stated < 1.5
     of_test = [s.averages(TEST)["test_error"] for s in repeated]
     values, errors = np.array(of_test).T
-    assert 0.4 < values.std(ddof=1) / np.sqrt(np.mean(errors**2)) < 2
+    assert 0.4 < values.std(ddof=1) / np.sqrt(np.mean(errors**2)) < 1.5
 
 
 def test_the_labels_are_what_the_equations_say(repeated: list[Any]) -> None:
@@ -170,9 +171,25 @@ def test_the_walk_is_pushed_along_the_gradient_of_the_tilt(activation: str) -> N
     state = init(x, tilt)
     np.testing.assert_allclose(state.log_likelihood, u)
     np.testing.assert_allclose(state.details[0], units.features(x))
-    assert abs(tilt.force(x) - slope).max() < 2e-3 * abs(slope).max()
+    assert abs(tilt.force(x) - slope).max() < 1e-2 * abs(slope).max()
     # One function of the position: a trajectory can be gone back on.
     np.testing.assert_array_equal(state.gradient, tilt.force(x))
+
+
+def test_the_force_goes_to_where_the_particles_give_the_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one whole step, if what steers it is made of the same particles."""
+    monkeypatch.setattr("tlnb.theory.unit_law.walk.MOST_GROWTH", np.inf)
+    scalar = scalar_theory.solve(SOURCE, **PRIORS)
+    units = Units(SOURCE.X, get_activation("erf"), 1.0, 1.0)
+    K = kernel(SOURCE.X, activation="erf")
+    walk = begin(units, K, SOURCE.y, scalar, 400, np.random.default_rng(0))
+    averages = walk.measure()[0].moments(K)
+    walk.factors = [labels_factor(m, Q, 0.1) for m, Q in zip(averages, walk.Q, strict=True)]
+    walk.follow()
+    for t, m, Q in zip(walk.t, averages, walk.Q, strict=True):
+        np.testing.assert_allclose(t, np.linalg.solve(0.1 * np.eye(30) + Q * m.second, SOURCE.y))
 
 
 def test_leave_one_out_is_near_the_solution_without_the_example() -> None:

@@ -208,7 +208,7 @@ def test_kick_of_target_units_is_the_gradient(problem: TransferLawProblem) -> No
     tilt = walk.tilt
     _, slope = tilt(x)
     ahead, behind = (tilt(x + s * step * direction)[0] for s in (1, -1))
-    assert abs(tilt.force(x) - slope).max() < 2e-3 * abs(slope).max()
+    assert abs(tilt.force(x) - slope).max() < 1e-2 * abs(slope).max()
     np.testing.assert_allclose(
         (ahead - behind) / (2 * step), (slope * direction).sum(1), rtol=1e-5, atol=1e-7
     )

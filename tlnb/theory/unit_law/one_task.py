@@ -28,7 +28,7 @@ from tlnb.theory.unit_law.walk import POPULATIONS, Walk, begin
 from tlnb.validation import check_between, check_count, check_rng, check_width
 
 Array = NDArray[np.float64]
-KEEP_EVERY = 2  # steps
+APART = 2  # trajectories between two draws
 
 
 def prior_kernel(task: Task, priors: PriorsAtWidth) -> Array:
@@ -46,8 +46,8 @@ def solve(
     *,
     width: float,
     particles: int = 2000,
-    warmup: int = 40,
-    draws: int = 20,
+    warmup: int = 60,
+    draws: int = 12,
     max_steps: int = 1000,
     tolerance: float = 0.02,
     rng: int | np.random.Generator | None = 0,
@@ -65,7 +65,8 @@ def solve(
     particles : int
         Units at a time, in four independent populations.
     warmup, draws : int
-        Steps before averages are kept, and steps of a round of averages.
+        Trajectories before averages are kept, and draws of a round of averages, two trajectories
+        apart.
     max_steps : int
         Rounds are added until the tolerance is met or so many steps are made.
     tolerance : float
@@ -123,7 +124,7 @@ def solve(
             drawn = collected.particles()
             closures, found = summarise(drawn, y, width=width, temperature=temperature)
             drift = collected.drift(closures[0], found["Q"].mcse, tolerance)
-            report = drift or _disagreement(found, closures, tolerance)
+            report = _disagreement(found, closures, tolerance) or drift
             if report is None:
                 break
             if walk.steps + draws > max_steps:
@@ -157,21 +158,20 @@ class Collection:
         self.sums: Sums | None = None
 
     def extend(self, draws: int) -> None:
-        """Make so many steps, and keep every other of them."""
-        for k in range(1, draws + 1):
-            keep = k % KEEP_EVERY == 0 or k == draws
-            measured = self.walk.step_on(measure=keep, learn=k % (2 * KEEP_EVERY) == 0)
-            if measured is None:
-                continue
-            sums, weights = measured
-            self.positions.append(self.walk.position)
+        """Keep so many draws, some trajectories apart."""
+        walk = self.walk
+        for _ in range(draws):
+            for _ in range(APART):
+                walk.move()
+            sums, weights = walk.measure()
+            self.positions.append(walk.position)
             self.weights.append(weights)
-            self.felt.append(self.walk.Q.copy())
-            n = len(self.positions)
+            self.felt.append(walk.Q.copy())
             if self.sums is None:
                 self.sums = sums
             else:
-                self.sums.mix_in(sums, 1 / n)
+                self.sums.mix_in(sums, 1 / len(self.positions))
+            walk.settle(sums)
 
     def drift(self, closed: Closure, mcse: float, tolerance: float) -> str | None:
         """In words, whether particles and averages still move."""

@@ -145,7 +145,7 @@ class TargetWalk:
 
     def tilts(self) -> Array:
         """u, times ``share``, of every unit (G, 2 M)."""
-        m = self.fields(self.features)[0]
+        m = self._along(self.features)
         return 0.5 * self.share * self.closed.Q / self.width * m.reshape(len(m), -1) ** 2
 
     def move(self, adapt: bool = False) -> None:
@@ -165,8 +165,12 @@ class TargetWalk:
 
     def fields(self, features: Array) -> tuple[Array, Array]:
         """m and its part (ζ + η)·σ, each (G, 2, M)."""
-        m = np.einsum("grmp,grmp->grm", features, np.broadcast_to(self.force, features.shape))
+        m = self._along(features)
         return m, m - features @ self.closed.t
+
+    def _along(self, features: Array) -> Array:
+        """m (G, 2, M)."""
+        return np.einsum("grmp,grmp->grm", features, np.broadcast_to(self.force, features.shape))
 
     def measure(self) -> tuple[TargetSums, Array, Array]:
         """Averages, and m and (ζ + η)·σ of every unit."""

@@ -4,14 +4,16 @@ Units move by rotation Hamiltonian Monte Carlo in the tilted prior
 
     p(w) ∝ N(w; 0, 1/λ0) exp(Q m(w)²/(2 N1)),   m(w) = t·σ(w),
 
-and the force t goes after the labels that they miss (stochastic approximation):
+and force and Q follow their averages (stochastic approximation). On the approach the force goes
+after the labels that the units miss,
 
-    t ← t + a [T + Q⟨σσᵀ⟩]⁻¹ (y - T t - ⟨Q σ m⟩),   a = 1/(1 + step/2).
+    t ← t + a [T + Q⟨σσᵀ⟩]⁻¹ (y - T t - ⟨Q σ m⟩),   a = (1 + step/2)^(-0.8),
 
-The average ⟨Qσm⟩ is that of the particles as they are now and costs a product with their features;
-⟨σσᵀ⟩ steers only, and it and Q are renewed from running averages after ever more steps. A force may
-grow by a fifth in one step: units that do not yet carry the labels ask for one that would carry
-all of them away, from where they are slow to come back.
+⟨Qσm⟩ over the particles as they are now, which costs a product with their features; ⟨σσᵀ⟩ steers
+only, and it and Q are renewed after ever more steps. The force may grow by a fifth in one step:
+units that do not yet carry the labels ask for one that would carry all of them away, from where
+they are slow to come back. Then running averages say what the force is, t = (T + Q⟨σσᵀ⟩)⁻¹ y, with
+less noise.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ Array = NDArray[np.float64]
 POPULATIONS = 4
 STRETCH = 4.0  # of half the populations at the start, in standard deviations of the prior
 LOW = 0.7  # times the scalar theory's tilt, where the others start
-GAIN_STEPS, GAIN_POWER = 2.0, 1.0
+GAIN_STEPS, GAIN_POWER = 2.0, 0.8
+APPROACH = 16  # steps
 LEARN_POWER = 0.6  # running averages take in new ones with a gain of (1 + how many)^-0.6
 MOST_GROWTH = 1.2
 FIRST_STEP = 0.04  # from where the leapfrog's step is learnt
@@ -74,6 +77,7 @@ class Walk:
 
     def move(self, adapt: bool = False) -> None:
         """One trajectory of every particle, of a length of its own in each population."""
+        self.steps += 1
         acceptance, before = [], self.position
         self.position, self.features = np.empty_like(before), self.features.copy()
         for g, position in enumerate(before):
@@ -90,20 +94,16 @@ class Walk:
         """So many steps that are not kept, in which the leapfrog's step is learnt."""
         due = 0
         for k in range(steps):
-            self.step_on(adapt=True, learn=k == due)
-            due = due if k < due else k + 1 + k // 3
+            self.move(adapt=True)
+            if k >= APPROACH:
+                if k % 2 == 1:
+                    self.settle(self.measure()[0])
+                continue
+            if k == due:
+                self.learn(self.measure()[0])
+                due = k + 1 + k // 3
+            self.follow()
         self.step = self.size.final
-
-    def step_on(
-        self, *, adapt: bool = False, learn: bool = False, measure: bool = False
-    ) -> tuple[Sums, Weights] | None:
-        """Move, and let force and Q follow; what was measured, if asked for."""
-        self.move(adapt)
-        measured = self.measure() if learn or measure else None
-        if measured and learn:
-            self.learn(measured[0])
-        self.follow()
-        return measured
 
     def weights(self) -> Weights:
         """What the particles count, (G, M), as they are now."""
@@ -117,7 +117,6 @@ class Walk:
 
     def follow(self) -> None:
         """Let the force of each population go after the labels that its particles miss now."""
-        self.steps += 1
         gain = (1 + self.steps / GAIN_STEPS) ** -GAIN_POWER
         undo = self.weights().undo
         for g, factor in enumerate(self.factors):
@@ -141,6 +140,12 @@ class Walk:
             # Too noisy still for a covariance of the labels: the one before must do.
             with contextlib.suppress(LinAlgError):
                 self.Q[g], self.factors[g] = update(moments, float(self.Q[g]), **at)
+
+    def settle(self, sums: Sums) -> None:
+        """Learn, and take the force that the running averages ask for."""
+        self.learn(sums)
+        for g, factor in enumerate(self.factors):
+            self.t[g] = cho_solve(factor, self.y, check_finite=False)
 
 
 def gaussian_start(K: Array, y: Array, scalar: ProportionalSolution) -> tuple[Array, float]:
