@@ -331,11 +331,11 @@ def activations(activation: str, seed: int) -> xr.Dataset:
     couplings, rng = [0.0, 1.0, np.inf], np.random.default_rng(seed)
     at = {"activation": activation, "temperature": 0.1}
     given = dict(width=50, rng=rng, progress=False, **at)
-    plan = dict(chains=8, warmup=200, draws=100, thin=4)
+    plan = dict(chains=8, warmup=150, draws=60, thin=3)
     drawn = sample_posterior(source, test=test, weights=True, **plan, **given)
     found = {f"source_{name}": x for name, x in chains(drawn, test).items()}
-    around = dict(sources=drawn.isel(draw=slice(15, None, 17)), test=test)
-    around |= dict(chains=2, warmup=40, draws=24, thin=3)
+    around = dict(sources=drawn.isel(draw=slice(14, None, 15)), test=test)
+    around |= dict(chains=2, warmup=30, draws=20, thin=2)
     points = [
         statistics(sample_transfer(source, target, coupling=coupling, **around, **given))
         for coupling in couplings
@@ -379,6 +379,7 @@ SWEEPS = {
     "cavity_rich": Sweep(cavity, {"readout_precision": [50.0], "width": [100]}, seed=17),
     "levels": Sweep(levels, {"width": [50]}, seed=17),
     "fed": Sweep(fed, {"width": [50, 200]}, seed=17),
+    "activations": Sweep(activations, {"activation": ["relu", "tanh"]}, seed=17),
     "per_unit": Sweep(per_unit, {"width": [25, 100], "temperature": [0.01]}, seed=17),
     "terms": Sweep(terms, {"left_out": ["none", "field", "pull", "known"]}, seed=17),
     "law_widths": Sweep(law_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),
