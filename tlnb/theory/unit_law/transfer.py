@@ -212,7 +212,8 @@ class TransferLawProblem:
 
     def _run(self, walk: TargetWalk) -> tuple[list[Draw], TargetSums]:
         with threadpool_limits(1):
-            for _ in range(self.effort["warmup"]):
+            warmup = self.effort["warmup"]
+            for _ in range(min(warmup, FROZEN_STEPS) if walk.frozen else warmup):
                 walk.move(adapt=True)
                 walk.learn(walk.measure()[0])
             walk.step = walk.size.final
@@ -305,6 +306,7 @@ class TransferLawProblem:
         )
 
 
+FROZEN_STEPS = 16  # in which the force on frozen units comes to rest
 FROZEN_UNITS = 8  # times as many source units where the target's are theirs
 KEPT = 8  # steps of the target's units that predictions are made from
 

@@ -103,11 +103,12 @@ class TargetWalk:
         """t + ζ + η of each source unit from the present closure."""
         t, Gamma, _, between, _, X = self.closed
         e, U = np.linalg.eigh(between)
-        root = U * np.sqrt(np.maximum(e, 0.0))  # noise of the averages can make e < 0
+        # The symmetric root, which moves with the matrix; noise of the averages can make e < 0.
+        root = (U * np.sqrt(np.maximum(e, 0.0))) @ U.T
         G, M, _ = self.source.weights.shape
         force = np.broadcast_to(t, (G, M, len(t))).copy()
         if self.keep_field:
-            force += self.source.noise @ (root.T @ Gamma)
+            force += self.source.noise @ (root @ Gamma)
         if self.keep_pull:
             halves = self.source.pulls.reshape(G, 2, M // 2, -1)
             for half in (0, 1):  # with the X of the other half
@@ -182,7 +183,8 @@ class TargetWalk:
     def learn(self, sums: TargetSums) -> None:
         """Mix new averages in and let t, Q, B and X follow them."""
         self.steps += 1
-        gain = (FIRST_GAIN + self.steps) ** -GAIN_POWER
+        # Units that stay where they are have nothing to be averaged over.
+        gain = 1.0 if self.frozen else (FIRST_GAIN + self.steps) ** -GAIN_POWER
         self.running = sums if self.running is None else self.running.mix(sums, gain)
         self.closed = self.close(self.running.only(slice(None)), Q=self.closed.Q)
         self.update_force()
