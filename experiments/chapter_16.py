@@ -294,6 +294,25 @@ def diagram_point(
     return gathered(columns) | {"sampled_scratch": np.array(alone)}
 
 
+def map_point(
+    draw: int, overlaps: list, examples: list, sets: int, sizes: dict, priors: dict
+) -> dict[str, np.ndarray]:
+    """Theory of coupled networks over (overlap, examples), averaged over target data sets."""
+    source, width = source_task(draw, sizes), sizes["width"]
+    taught = TransferProblem(source, source, **priors)
+    margin = np.zeros((len(overlaps), len(examples)))
+    for i, overlap in enumerate(overlaps):
+        pair = pair_of(draw, sizes, teacher_overlap=overlap)
+        for k in range(sets):
+            for j, n in enumerate(examples):
+                target, test = target_tasks(pair, draw, n, k)
+                unit = float((test.y**2).mean())
+                of = of_action(taught.with_target(target), width, [0.0, np.inf], test, unit)
+                alone, frozen = of["action_coupled"]
+                margin[i, j] += (alone - frozen) / sets
+    return {"margin": margin}
+
+
 def cooled(priors: Mapping[str, float], cooling: float) -> dict[str, float]:
     """Less noise at the same weight decays: T and the variances of the prior over one factor."""
     return {
@@ -394,6 +413,18 @@ SWEEPS = {
             **AT,
         },
         dims={key: ["overlap", "examples"] for key in DIAGRAM} | {"sampled_scratch": ["examples"]},
+    ),
+    "map": Sweep(
+        map_point,
+        {"draw": list(range(3))},
+        seed=16,
+        fixed={
+            "overlaps": [0.2, 0.4, 0.6, 0.8, 0.9, 1.0],
+            "examples": [10, 16, 25, 40, 63, 100, 160, 250],
+            "sets": 12,
+            **AT,
+        },
+        dims={"margin": ["overlap", "examples"]},
     ),
     "coupled": Sweep(
         coupled_point,
