@@ -120,7 +120,7 @@ def coupling_sweep(
         ("matched-prior"), which tells regularisation from transfer.
     theory : {"scalar", "unit-law"}
         Four overlaps and the prior's kernels, or the whole law of a hidden unit by particles
-        (`tlnb.theory.unit_law`), which takes a quarter of a minute a width, finite widths and no
+        (`tlnb.theory.unit_law`), which takes a few seconds a point, finite widths and no
         baseline, and adds Monte Carlo errors as ``*_mcse``.
     rng : int or Generator
         Of the particles.
