@@ -32,7 +32,7 @@ CASES = {
     "lazy": {"source": HALVES, "readout_precision": 1.0},
     "lazy unrelated": {"source": PARITY, "readout_precision": 1.0},
 }
-RICH, LAZY = ["rich", "unrelated"], ["lazy"]
+RICH, LAZY = ["rich", "unrelated"], ["lazy", "lazy unrelated"]
 IMAGES = {"width": 100, "temperature": 0.01}
 WIDTHS = [20, 50, 100, 200, 400, 800]
 ACTIVATIONS = ["erf", "relu", "tanh"]
