@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,6 @@ def features(n: int = 40, k: int = 6, seed: int = 0) -> tuple[np.ndarray, np.nda
     rng = np.random.default_rng(seed)
     F = rng.standard_normal((n, k)) @ rng.standard_normal((k, k))
     return F, np.sign(F @ rng.standard_normal(k) + rng.standard_normal(n))
-
-
-def test_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(scores).attempted == 2 and doctest.testmod(scores).failed == 0
 
 
 # LEEP

@@ -153,7 +153,7 @@ def read_cifar10(paths: File | Iterable[File]) -> Images:
     Rec. 601, 0.299 red + 0.587 green + 0.114 blue. OSError if a file cannot be read, ValueError if
     it is not of the binary version, or cut short.
     """
-    paths = [paths] if isinstance(paths, File) else list(paths)
+    paths = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     if not paths:
         raise ValueError("paths must name at least one file, got none")
     contents, ids = [], []
