@@ -48,6 +48,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf8")
     monkeypatch.syspath_prepend(tmp_path)
+    # Compiled files are told apart by size and second: a change within one would not be seen.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def forget() -> None:
         for name in [name for name in sys.modules if name.split(".")[0] in ("study", "beside")]:
