@@ -511,6 +511,14 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "halves of the source units",
+        "tlnb/theory/unit_law/transfer_walk.py",
+        "position = position.swapaxes(1, 2).reshape(G, -1, n)",
+        "position = position.reshape(G, -1, n)",
+        "theory/unit_law/test_transfer.py",
+        "",
+    ),
+    Mutant(
         "what the source knows of the spread of targets",
         "tlnb/theory/unit_law/transfer_moments.py",
         "spread - 0.5 * (first + first.T)",

@@ -21,6 +21,7 @@ from tlnb.theory.transfer.predictor import TransferSolution
 from tlnb.theory.unit_law.transfer import TransferLawProblem
 from tlnb.theory.unit_law.transfer_moments import TargetSums, close_target, order_parameters
 from tlnb.theory.unit_law.transfer_solution import average_log_evidence
+from tlnb.theory.unit_law.transfer_walk import SourceUnits
 
 SOURCE, TARGET, TEST = deterministic()
 PRIORS: dict[str, Any] = {"temperature": 0.1}
@@ -133,6 +134,16 @@ def test_it_is_near_the_scalar_theory_on_gaussian_inputs(solution: Any) -> None:
     scalar = transfer.solve(SOURCE, TARGET, width=20, coupling=solution.coupling, **PRIORS)
     for name in ("Q_s", "Q_t", "Q_tt"):
         assert getattr(solution, name) == pytest.approx(getattr(scalar, name), rel=0.25, abs=0.03)
+
+
+def test_halves_of_the_source_units_share_no_particle(problem: TransferLawProblem) -> None:
+    """X is measured on halves so that one holds no noise of the other."""
+    particles = problem.source_law(20.0).particles
+    units = SourceUnits.of(problem.source_law(20.0), 8, np.random.default_rng(0), 200, times=4)
+    places = particles.hidden_weights[0].reshape(-1, 200, SOURCE.n_features)
+    halves = units.weights[0].reshape(2, 400, 1, 1, -1)
+    of = (halves == places).all(-1).any(2).sum(1)  # (half, particle): in how many places
+    assert sorted(of.tolist()) == [[0] * 100 + [4] * 100, [4] * 100 + [0] * 100]
 
 
 def test_without_coupling_the_target_is_alone(problem: TransferLawProblem) -> None:

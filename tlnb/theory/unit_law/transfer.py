@@ -184,8 +184,8 @@ class TransferLawProblem:
         )
         per_population = -(-self.effort["particles"] // POPULATIONS)
         # Frozen units are not moved, and more of them cost little.
-        per_population *= FROZEN_UNITS if np.isinf(coupling) else 1
-        quenched = SourceUnits.of(source, target.n_examples, self.rng, per_population)
+        times = FROZEN_UNITS if np.isinf(coupling) else 1
+        quenched = SourceUnits.of(source, target.n_examples, self.rng, per_population, times)
         G, M, n = quenched.weights.shape
         centre = np.repeat(c_st / c_s * quenched.weights[:, None], 2, axis=1)
         units = Units(

@@ -44,13 +44,27 @@ class SourceUnits:
 
     @classmethod
     def of(
-        cls, source: UnitLawSolution, n_labels: int, rng: np.random.Generator, per_population: int
+        cls,
+        source: UnitLawSolution,
+        n_labels: int,
+        rng: np.random.Generator,
+        per_population: int,
+        times: int = 1,
     ) -> SourceUnits:
-        """The last units that the source's particles reached, with readouts drawn for them."""
+        """Where the source's ``per_population`` particles were last, with readouts drawn for them.
+
+        Or at so many ``times``, evenly apart: all places of a particle are in the same half of the
+        units, as one that is slow to leave a place would tell both halves of the same noise.
+        """
         particles, Q = source.particles, source.readout_variance
-        M = min(per_population, particles.positions.shape[1]) // 2 * 2
-        weights = particles.units.spread * particles.positions[:, -M:]
-        features = particles.units.features(particles.positions[:, -M:])
+        G, _, n = particles.positions.shape
+        position = particles.positions.reshape(G, -1, per_population, n)
+        draws = position.shape[1]
+        kept = np.arange(draws - 1, -1, -max(1, draws // times))[:times]
+        position = position[:, kept, : per_population // 2 * 2]
+        position = position.swapaxes(1, 2).reshape(G, -1, n)
+        weights = particles.units.spread * position
+        features = particles.units.features(position)
         m = features @ source.force
         # sqrt(N1) v_s given the unit: mean Q m, variance N1 Q.
         spread = np.sqrt(source.width * Q)
