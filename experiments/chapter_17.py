@@ -374,7 +374,7 @@ SWEEPS = {
     "images_lazy": Sweep(sampled_images, {"case": LAZY}, seed=17, fixed={"thin": 6}),
     "widths": Sweep(sampled_widths, {"activation": ACTIVATIONS, "width": WIDTHS}, seed=17),
     "law_images": Sweep(law_images, {"case": RICH}, seed=17),
-    "law_images_lazy": Sweep(law_images, {"case": LAZY}, seed=17, fixed={"particles": 1200}),
+    "law_images_lazy": Sweep(law_images, {"case": LAZY}, seed=17),
     "cavity": Sweep(cavity, {"readout_precision": [1.0], "width": [25, 50, 100, 200]}, seed=17),
     "cavity_rich": Sweep(cavity, {"readout_precision": [50.0], "width": [100]}, seed=17),
     "levels": Sweep(levels, {"width": [50]}, seed=17),
