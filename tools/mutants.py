@@ -513,8 +513,8 @@ MUTANTS = [
     Mutant(
         "halves of the source units",
         "tlnb/theory/unit_law/transfer_walk.py",
-        "position = position.swapaxes(1, 2).reshape(G, -1, n)",
-        "position = position.reshape(G, -1, n)",
+        "position = places.swapaxes(1, 2).reshape(G, -1, n)",
+        "position = places.reshape(G, -1, n)",
         "theory/unit_law/test_transfer.py",
         "",
     ),

@@ -58,11 +58,11 @@ class SourceUnits:
         """
         particles, Q = source.particles, source.readout_variance
         G, _, n = particles.positions.shape
-        position = particles.positions.reshape(G, -1, per_population, n)
-        draws = position.shape[1]
+        places = particles.positions.reshape(G, -1, per_population, n)
+        draws = places.shape[1]
         kept = np.arange(draws - 1, -1, -max(1, draws // times))[:times]
-        position = position[:, kept, : per_population // 2 * 2]
-        position = position.swapaxes(1, 2).reshape(G, -1, n)
+        places = places[:, kept, : per_population // 2 * 2]
+        position = places.swapaxes(1, 2).reshape(G, -1, n)
         weights = particles.units.spread * position
         features = particles.units.features(position)
         m = features @ source.force
