@@ -24,6 +24,7 @@ from tlnb.sampling.adaptation import StepSize
 from tlnb.sampling.diagnostics import chain_statistics
 from tlnb.sampling.hmc import hmc, init
 from tlnb.theory import one_task, transfer, unit_law
+from tlnb.theory.unit_law.walk import POPULATIONS
 
 HALVES, PARITY = "0,1,2,3,4|5,6,7,8,9", "0,2,4,6,8|1,3,5,7,9"
 CASES = {
@@ -305,7 +306,9 @@ def fed(width: int, seed: int) -> xr.Dataset:
     found |= {f"refed_{name}": x for name, x in refed.items()}
     effort = {"particles": 2000, "warmup": 80, "draws": 24, "tolerance": 0.1}
     problem = unit_law.TransferLawProblem(source, target, temperature=0.01, rng=rng, **effort)
-    problem._sources[float(width)] = other_units.law_of_networks(whole, at, closed)
+    each = effort["particles"] // POPULATIONS
+    around = other_units.law_of_networks(whole, at, closed, POPULATIONS, each)
+    problem._sources[float(width)] = around
     told = problem.sweep(test, widths=[width], couplings=[1.0, np.inf]).isel(width=0, drop=True)
     names = [name for name in NAMES if name != "Q_s"]
     names += [f"{name}_mcse" for name in names]

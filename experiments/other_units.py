@@ -162,11 +162,22 @@ def felt(
     }
 
 
-def law_of_networks(whole: xr.Dataset, at: Setting, closed: Closure) -> UnitLawSolution:
-    """A source's law whose units are those of networks, for targets around them."""
-    W = whole.hidden_weights.values
-    W = W.swapaxes(0, 1).reshape(-1, W.shape[-1])
-    positions = W[: len(W) // 4 * 4].reshape(-1, 4, W.shape[-1]).swapaxes(0, 1)
+def law_of_networks(
+    whole: xr.Dataset, at: Setting, closed: Closure, populations: int, per_population: int
+) -> UnitLawSolution:
+    """A source's law whose units are those of networks, for targets around them.
+
+    The first half of a population's units is of the first half of the chains, the second of the
+    second, so that halves share no network; populations differ in the units.
+    """
+    W = whole.hidden_weights.transpose("chain", "draw", ...).values
+    half = per_population // 2
+    places = W.reshape(2, -1, *W.shape[1:]).swapaxes(1, 2)  # (half, draw, chain, unit, n)
+    places = places.reshape(2, -1, populations, W.shape[-1])
+    times = places.shape[1] // half
+    places = places[:, -times * half :].reshape(2, times, half, populations, -1)
+    # (population, time, half, unit, n), as a source's particles are kept.
+    positions = places.transpose(3, 1, 0, 2, 4).reshape(populations, -1, W.shape[-1])
     units = Units(at.train.X, ERF, 1.0, at.readout_precision)
     none = np.zeros(positions.shape[:2])
     sums = Sums(*(np.zeros(0) for _ in Sums._fields))  # no averages are asked of it
