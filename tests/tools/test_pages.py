@@ -20,7 +20,8 @@ PAGE = """<link rel="preload" as="font" href="_static/fontawesome/fa-solid-900.w
 <link rel="preload" as="font" href="_static/fontawesome/fa-brands-400.woff2" />
 <script src="_static/vendor/fontawesome/6.5.2/js/all.min.js?digest=1"></script>
 <script src="_static/scripts/bootstrap.js"></script>
-<img alt="a" src="a.png"><img loading="eager" src="b.png">"""
+<img alt="a" src="a.png"><img loading="eager" src="b.png">
+<table border="1" class="dataframe"></table>"""
 
 
 def test_pages_load_icons_once_and_images_when_they_are_near() -> None:
@@ -28,6 +29,7 @@ def test_pages_load_icons_once_and_images_when_they_are_near() -> None:
     assert "fontawesome/6.5.2/js" not in page and "fa-brands" not in page
     assert "fa-solid-900" in page and "bootstrap.js" in page
     assert page.count('loading="lazy"') == 1 and 'loading="eager" src="b.png"' in page
+    assert page.count('class="dataframe" tabindex="0">') == 1
     assert lean_pages.lean(page) == page
 
 
